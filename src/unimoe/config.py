@@ -1,0 +1,420 @@
+"""Configuration of the whole system: frozen values, checked when made, free of torch.
+
+In: keyword arguments, a plain dict (`from_dict`), `--set` strings (`override`).  Out: `OmniConfig`.
+A part of the model takes its own small config and never the whole one.
+Source: paper section 1 and the released config fields (docs/sources.md#config).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from unimoe.errors import ConfigError
+
+AUDIO_RATE_HZ = 16_000
+AUDIO_GROUP_TOKENS = 20
+AUDIO_GROUP_SECONDS = 3.0
+IDS_PER_SECOND = 2.0
+
+RoutingRule = Literal["paper", "released"]
+PositionRule = Literal["paper", "released"]
+GateGradient = Literal["deterministic", "sampled"]
+DropPolicy = Literal["probs", "position"]
+
+
+def _require(claim: bool, message: str) -> None:
+    if not claim:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RouterConfig:
+    """Which experts a token takes, and how the router learns.
+
+    Columns of the router, in this order: routed, null, shared; the first two are the dynamic ones.
+    """
+
+    num_routed: int = 4
+    num_null: int = 1
+    """Experts that return zero and cost nothing; their weight is lost to the token."""
+    num_shared: int = 2
+    """Experts every token takes; they share the softmax with the selected ones."""
+    top_p: float | None = 0.7
+    """Take the likeliest dynamic experts until their probability reaches this; None: `top_k`."""
+    top_k: int | None = None
+    """Take exactly this many dynamic experts; None: `top_p`."""
+    rule: RoutingRule = "paper"
+    gate_gradient: GateGradient = "deterministic"
+    """`sampled`: in training experts are drawn, with the gradient estimator of the rule."""
+    near_tie: float = 0.01
+    """`released` only: experts within twice this relative gap of the best share its weight."""
+    input_jitter: float = 0.0
+    """Training only: the router sees its input times U(1 - jitter, 1 + jitter)."""
+    fp32_in_training: bool = True
+    """Router logits in float32 while training; in evaluation they have the model's dtype."""
+    drop_policy: DropPolicy | None = None
+    """`released` only: None drops nothing; otherwise how experts over capacity choose tokens."""
+    capacity_factor: float = 1.0
+    min_capacity: int = 8
+    null_balance: float = 1.0
+    """Weight of the null columns in the balance loss; below 1 more tokens go there (MoE++)."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_routed >= 1, f"num_routed is {self.num_routed}; need at least 1")
+        _require(self.num_null >= 0, f"num_null is {self.num_null}; need 0 or more")
+        _require(self.num_shared >= 0, f"num_shared is {self.num_shared}; need 0 or more")
+        _require(
+            (self.top_p is None) != (self.top_k is None),
+            f"top_p={self.top_p} and top_k={self.top_k}: give exactly one, the other as None",
+        )
+        if self.top_p is not None:
+            _require(0.0 < self.top_p <= 1.0, f"top_p is {self.top_p}; need 0 < top_p <= 1")
+        if self.top_k is not None:
+            _require(
+                1 <= self.top_k <= self.num_dynamic,
+                f"top_k is {self.top_k}; need 1 to {self.num_dynamic} (routed + null)",
+            )
+        _require(0.0 <= self.near_tie < 1.0, f"near_tie is {self.near_tie}; need 0 to 1")
+        _require(
+            0.0 <= self.input_jitter < 1.0, f"input_jitter is {self.input_jitter}; need 0 to 1"
+        )
+        _require(self.capacity_factor > 0, f"capacity_factor is {self.capacity_factor}; need > 0")
+        _require(self.min_capacity >= 1, f"min_capacity is {self.min_capacity}; need 1 or more")
+        _require(self.null_balance >= 0, f"null_balance is {self.null_balance}; need 0 or more")
+        _require(
+            self.drop_policy is None or self.rule == "released",
+            f"drop_policy={self.drop_policy!r} exists under rule='released' only; set it to None",
+        )
+
+    @property
+    def num_dynamic(self) -> int:
+        """Routed and null columns: what top-p chooses among."""
+        return self.num_routed + self.num_null
+
+    @property
+    def num_columns(self) -> int:
+        """Width of the router."""
+        return self.num_dynamic + self.num_shared
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MoEConfig:
+    """One dynamic-capacity MoE layer."""
+
+    router: RouterConfig = dataclasses.field(default_factory=RouterConfig)
+    routed_width: int
+    """Inner width of a routed SwiGLU expert."""
+    shared_width: int
+    """Inner width of a shared one; the paper takes an eighth of a routed one."""
+
+    def __post_init__(self) -> None:
+        _require(self.routed_width >= 1, f"routed_width is {self.routed_width}; need 1 or more")
+        _require(self.shared_width >= 1, f"shared_width is {self.shared_width}; need 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CoreConfig:
+    """The language core: a decoder of Qwen2 or Llama shape, dense or MoE."""
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    ffn_width: int
+    """Inner width of the dense feed-forward block; what upcycling copies from."""
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 1e6
+    rope_sections: tuple[int, int, int]
+    """Channel pairs that turn with time, height and width; their sum is head_dim / 2."""
+    has_qkv_bias: bool = True
+    ties_embeddings: bool = False
+    max_positions: int = 32_768
+    """Longest sequence the weights were made for; longer requests are refused."""
+    moe: MoEConfig | None = None
+    """None: every layer keeps its dense feed-forward block."""
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "num_layers", "num_kv_heads", "ffn_width"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; need 1 or more")
+        _require(
+            self.num_heads % self.num_kv_heads == 0,
+            f"num_heads {self.num_heads} is no multiple of num_kv_heads {self.num_kv_heads}",
+        )
+        _require(
+            2 * sum(self.rope_sections) == self.head_dim and min(self.rope_sections) >= 0,
+            f"rope_sections {self.rope_sections} must add up to half of head_dim {self.head_dim}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VisionConfig:
+    """Image tower, aligner and tiling."""
+
+    tower: Literal["siglip", "dinov2"] = "siglip"
+    hidden_size: int
+    num_layers: int
+    """Layers that are run; the output is taken after the last of them, before any final norm."""
+    num_heads: int
+    ffn_width: int
+    image_side: int
+    """Side of a tile in pixels."""
+    patch_side: int
+    layer_norm_eps: float = 1e-6
+    hidden_act: str = "gelu_pytorch_tanh"
+    pool_side: int
+    """A tile becomes pool_side x pool_side tokens."""
+    min_tile_grid: tuple[int, int] = (1, 1)
+    max_tile_grid: tuple[int, int] = (3, 3)
+    """Tiles across and down an image may be cut into, smallest and largest."""
+    pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    pixel_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.hidden_size % self.num_heads == 0,
+            f"vision hidden_size {self.hidden_size} is no multiple of num_heads {self.num_heads}",
+        )
+        _require(
+            1 <= self.pool_side <= self.image_side // self.patch_side,
+            f"pool_side is {self.pool_side}; need 1 to {self.image_side // self.patch_side}, "
+            f"the patches along a tile",
+        )
+        _require(
+            all(
+                1 <= low <= high
+                for low, high in zip(self.min_tile_grid, self.max_tile_grid, strict=True)
+            ),
+            f"tile grids from {self.min_tile_grid} to {self.max_tile_grid}: the range is empty",
+        )
+
+    @property
+    def tokens_per_tile(self) -> int:
+        """Length of a tile in the sequence."""
+        return self.pool_side**2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AudioConfig:
+    """Whisper encoder and the Whisper decoder that serves as Q-Former."""
+
+    hidden_size: int
+    encoder_layers: int
+    decoder_layers: int
+    num_heads: int
+    ffn_width: int
+    num_mel_bins: int
+    max_source_positions: int
+    """Encoder states of a clip: 50 a second."""
+    max_target_positions: int
+    vocab_size: int
+    """Of the Whisper decoder; its token embedding is carried along but never used."""
+    queries_per_clip: int = 200
+    """20 tokens per 3 seconds."""
+    projector_layers: int = 1
+    """1: one linear map to the core's width; n: n linear maps with GELU between."""
+    max_clips: int
+    """Clips an audio may have; longer audio is refused."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.queries_per_clip % AUDIO_GROUP_TOKENS == 0,
+            f"queries_per_clip {self.queries_per_clip} is no multiple of {AUDIO_GROUP_TOKENS}",
+        )
+        _require(
+            self.queries_per_clip <= self.max_target_positions,
+            f"queries_per_clip {self.queries_per_clip} exceeds max_target_positions "
+            f"{self.max_target_positions}",
+        )
+
+    @property
+    def frames_per_clip(self) -> int:
+        """Mel frames of a clip: the encoder halves them."""
+        return 2 * self.max_source_positions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoConfig:
+    """How frames are chosen from a video."""
+
+    frame_rate_fps: float = 1.0
+    min_frames: int = 8
+    max_frames: int = 64
+    max_frames_with_audio: int = 32
+    """Bound as soon as the prompt holds any audio; it replaces max_frames, as released."""
+    frame_side: int | None = None
+    """Frames are resized to this square before tiling; None keeps their shape."""
+
+    def __post_init__(self) -> None:
+        _require(self.frame_rate_fps > 0, f"frame_rate_fps is {self.frame_rate_fps}; need > 0")
+        _require(
+            min(self.max_frames, self.max_frames_with_audio) >= 2,
+            f"max_frames {self.max_frames} / {self.max_frames_with_audio}; need 2 or more",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpecialTokens:
+    """Ids of the tokens the code itself reads or writes; None: the checkpoint has no such token."""
+
+    pad: int
+    end_of_turn: int
+    vision_start: int | None = None
+    vision_end: int | None = None
+    image_pad: int | None = None
+    video_pad: int | None = None
+    audio_start: int | None = None
+    audio_end: int | None = None
+    audio_pad: int | None = None
+    speech_start: int | None = None
+    speech_end: int | None = None
+    speech_prompt: int | None = None
+    speech_split: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MediaLimits:
+    """What is refused before it is decoded."""
+
+    max_bytes: int = 512 * 1024**2
+    max_pixels: int = 50_000_000
+    """Of one image or one video frame."""
+    max_aspect: float = 200.0
+    """Longer side of an image over the shorter one."""
+    max_seconds: float = 3600.0
+    max_frames: int = 250_000
+    """Frames a video may have before sampling."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OmniConfig:
+    """A whole model: core, encoders, sequence rules."""
+
+    core: CoreConfig
+    vision: VisionConfig | None = None
+    audio: AudioConfig | None = None
+    video: VideoConfig = dataclasses.field(default_factory=VideoConfig)
+    special_tokens: SpecialTokens
+    position_rule: PositionRule = "paper"
+    balance_weight: float = 0.025
+    """Factor on the router balance loss; training schedules may override it per step."""
+
+
+Config = TypeVar("Config")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain nested dict of a config, ready for JSON: tuples become lists."""
+    return typing.cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(config))))
+
+
+def from_dict(config_type: type[Config], values: Mapping[str, Any], path: str = "") -> Config:
+    """A config from a plain dict, strictly.
+
+    Raises:
+        ConfigError: an unknown field (the nearest known one is named), a missing one, a value of
+            the wrong type or out of range; the message holds the dotted path of the field.
+    """
+    hints = typing.get_type_hints(config_type)
+    for name in values:
+        if name not in hints:
+            raise ConfigError(_unknown_field(_join(path, name), name, list(hints)))
+    converted = {
+        name: _convert(hints[name], value, _join(path, name)) for name, value in values.items()
+    }
+    try:
+        return config_type(**converted)
+    except TypeError as error:
+        missing = [
+            field.name
+            for field in dataclasses.fields(config_type)  # type: ignore[arg-type]
+            if field.name not in values
+            and field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+        ]
+        where = path or config_type.__name__
+        raise ConfigError(f"{where} lacks {', '.join(missing)}; every one must be given") from error
+
+
+def override(config: Config, assignments: Mapping[str, str] | list[str]) -> Config:
+    """The config with dotted fields replaced, values read as JSON where they can be.
+
+    >>> override(config, ["core.moe.router.top_p=0.5"])  # doctest: +SKIP
+
+    Raises:
+        ConfigError: no such field, or a value that does not fit.
+    """
+    if isinstance(assignments, list):
+        pairs = [assignment.partition("=")[::2] for assignment in assignments]
+    else:
+        pairs = list(assignments.items())
+    values = to_dict(config)
+    for dotted, text in pairs:
+        _assign(values, dotted, text)
+    return from_dict(type(config), values)
+
+
+def _assign(values: dict[str, Any], dotted: str, text: str) -> None:
+    *parents, leaf = dotted.split(".")
+    node: Any = values
+    for name in parents:
+        node = _child(node, name, dotted)
+    _child(node, leaf, dotted)
+    try:
+        node[leaf] = json.loads(text)
+    except json.JSONDecodeError:
+        node[leaf] = text
+
+
+def _child(node: Any, name: str, dotted: str) -> Any:
+    if not isinstance(node, dict) or name not in node:
+        known = list(node) if isinstance(node, dict) else []
+        raise ConfigError(_unknown_field(dotted, name, known))
+    return node[name]
+
+
+def _unknown_field(where: str, name: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f"{where}: no such field{hint}"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        if value is None and len(options) < len(typing.get_args(hint)):
+            return None
+        return _convert(options[0], value, where)
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        _require(value in choices, f"{where} is {value!r}; need one of {', '.join(choices)}")
+        return value
+    if typing.get_origin(hint) is tuple:
+        members = typing.get_args(hint)
+        _require(
+            isinstance(value, list | tuple) and len(value) == len(members),
+            f"{where} is {value!r}; need {len(members)} values",
+        )
+        return tuple(_convert(m, v, where) for m, v in zip(members, value, strict=True))
+    if dataclasses.is_dataclass(hint):
+        _require(isinstance(value, Mapping), f"{where} is {value!r}; need a group of fields")
+        return from_dict(typing.cast("type[Any]", hint), value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    _require(
+        isinstance(value, hint) and not (hint is int and isinstance(value, bool)),
+        f"{where} is {value!r}; need {hint.__name__}",
+    )
+    return value
