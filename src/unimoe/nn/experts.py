@@ -8,6 +8,7 @@ hand-written gradient; on CUDA one grouped product, free of host syncs per exper
 Axes: routed = experts, rows = (token, expert) pairs sorted by expert, double = gate and up halves.
 """
 
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -41,13 +42,14 @@ def routed_experts(
 ) -> Float[Tensor, "tokens hidden"]:
     """Weighted sum of the routed experts each token selected; zero for a token without any."""
     plan = dispatch(mask)
-    rows = _grouped_rows if hidden.is_cuda else _looped_rows
-    outputs = rows(hidden.index_select(0, plan.tokens), plan.counts, gate_up, down)
     gates = weights[plan.tokens, plan.experts]
-    # float32: several experts add up before the one rounding to the model's dtype
-    scaled = outputs.float() * gates[:, None].float()
-    total = scaled.new_zeros(hidden.shape).index_add_(0, plan.tokens, scaled)
-    return total.to(hidden.dtype)
+    if hidden.is_cuda:
+        return grouped_experts(hidden, plan, gates, gate_up, down)
+    spans = _spans(plan.counts.tolist())
+    output: Tensor = _LoopedExperts.apply(  # type: ignore[no-untyped-call]
+        hidden, gates, gate_up, down, plan.tokens, spans
+    )
+    return output
 
 
 def shared_experts(
@@ -69,69 +71,93 @@ def shared_experts(
     return total
 
 
-def _looped_rows(rows: Tensor, counts: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-    """SwiGLU of every row by its expert: one product an expert, over the experts present."""
-    spans: list[Span] = []
-    start = 0
-    for expert, count in enumerate(counts.tolist()):
-        if count:
-            spans.append((expert, start, start + count))
-        start += count
-    output: Tensor = _SwiGLURows.apply(rows, gate_up, down, spans)  # type: ignore[no-untyped-call]
-    return output
-
-
-def _grouped_rows(rows: Tensor, counts: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-    """The same as two grouped products; expert borders stay on the device."""
-    ends = counts.cumsum(0, dtype=torch.int32)
+def grouped_experts(
+    hidden: Float[Tensor, "tokens hidden"],
+    plan: Dispatch,
+    gates: Float[Tensor, " rows"],
+    gate_up: Float[Tensor, "routed double hidden"],
+    down: Float[Tensor, "routed hidden inner"],
+) -> Float[Tensor, "tokens hidden"]:
+    """The routed sum as two grouped products; the experts' borders stay on the device."""
+    ends = plan.counts.cumsum(0, dtype=torch.int32)
+    rows = hidden.index_select(0, plan.tokens)
     gate, up = functional.grouped_mm(rows, gate_up.mT, offs=ends).chunk(2, dim=-1)
-    output: Tensor = functional.grouped_mm(functional.silu(gate) * up, down.mT, offs=ends)
-    return output
+    outputs = functional.grouped_mm(functional.silu(gate) * up, down.mT, offs=ends)
+    return _combine(outputs, gates, plan.tokens, hidden)
 
 
-class _SwiGLURows(torch.autograd.Function):
-    """down(silu(gate(x)) * up(x)) over spans of rows, gradients written straight into place.
+def _combine(outputs: Tensor, gates: Tensor, tokens: Tensor, like: Tensor) -> Tensor:
+    precise = _sum_dtype(outputs)
+    return _sum_rows(outputs.to(precise) * gates[:, None].to(precise), tokens, like)
+
+
+def _sum_rows(rows: Tensor, tokens: Tensor, like: Tensor) -> Tensor:
+    """Rows added up under their tokens, rounded once to the dtype of `like`."""
+    total = torch.zeros(like.shape, dtype=_sum_dtype(rows), device=like.device)
+    return total.index_add_(0, tokens, rows.to(total.dtype)).to(like.dtype)
+
+
+def _sum_dtype(values: Tensor) -> torch.dtype:
+    # bf16 sums of several experts would round at every step
+    return torch.promote_types(values.dtype, torch.float32)
+
+
+def _spans(counts: list[int]) -> list[Span]:
+    """(expert, first row, end) of every expert that has rows."""
+    ends = list(accumulate(counts))
+    return [(e, end - n, end) for e, (n, end) in enumerate(zip(counts, ends, strict=True)) if n]
+
+
+class _LoopedExperts(torch.autograd.Function):
+    """Gather, SwiGLU of every expert over its rows, weighted sum; one product an expert.
 
     Autograd's own slices of a stacked matrix would fill a whole zero gradient per expert and copy
-    every half; this writes each expert's gradient once and recomputes the cheap activation.
+    both halves; this writes each expert's gradient once and recomputes the cheap activation.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, gate_up: Tensor, down: Tensor, spans: list[Span]) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        gates: Tensor,
+        gate_up: Tensor,
+        down: Tensor,
+        tokens: Tensor,
+        spans: list[Span],
+    ) -> Tensor:
+        rows = hidden.index_select(0, tokens)
         both = rows.new_empty(len(rows), gate_up.shape[1])
         for expert, start, end in spans:
             torch.mm(rows[start:end], gate_up[expert].t(), out=both[start:end])
         inner = _swiglu(both)
-        output = torch.empty_like(rows)
+        outputs = torch.empty_like(rows)
         for expert, start, end in spans:
-            torch.mm(inner[start:end], down[expert].t(), out=output[start:end])
-        ctx.save_for_backward(rows, gate_up, down, both)
+            torch.mm(inner[start:end], down[expert].t(), out=outputs[start:end])
+        ctx.save_for_backward(hidden, gates, gate_up, down, tokens, both, outputs)
         ctx.spans = spans
-        return output
+        return _combine(outputs, gates, tokens, hidden)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        rows, gate_up, down, both = ctx.saved_tensors
-        (output_gradient,) = gradients
-        output_gradient = output_gradient.contiguous()
-        inner_gradient = rows.new_empty(len(rows), down.shape[2])
-        for expert, start, end in ctx.spans:
-            torch.mm(output_gradient[start:end], down[expert], out=inner_gradient[start:end])
-        down_gradient = (
-            _weight_gradient(output_gradient, _swiglu(both), down, ctx.spans)
-            if ctx.needs_input_grad[2]
-            else None
-        )
-        both_gradient = _swiglu_gradient(both, inner_gradient)
-        rows_gradient = torch.empty_like(rows)
-        for expert, start, end in ctx.spans:
-            torch.mm(both_gradient[start:end], gate_up[expert], out=rows_gradient[start:end])
-        gate_up_gradient = (
-            _weight_gradient(both_gradient, rows, gate_up, ctx.spans)
-            if ctx.needs_input_grad[1]
-            else None
-        )
-        return rows_gradient, gate_up_gradient, down_gradient, None
+        hidden, gates, gate_up, down, tokens, both, outputs = ctx.saved_tensors
+        spans, (_, _, wants_gate_up, wants_down, *_) = ctx.spans, ctx.needs_input_grad
+        of_row = gradients[0].index_select(0, tokens)  # [rows, hidden]
+        precise = _sum_dtype(of_row)
+        of_gate = (of_row.to(precise) * outputs.to(precise)).sum(-1).to(gates.dtype)
+        of_output = of_row * gates[:, None]
+        of_inner = both.new_empty(len(of_row), down.shape[2])
+        for expert, start, end in spans:
+            torch.mm(of_output[start:end], down[expert], out=of_inner[start:end])
+        of_down = _weight_gradient(of_output, _swiglu(both), down, spans) if wants_down else None
+        of_both = _swiglu_gradient(both, of_inner)
+        for expert, start, end in spans:
+            torch.mm(of_both[start:end], gate_up[expert], out=of_row[start:end])
+        of_gate_up = None
+        if wants_gate_up:
+            rows = hidden.index_select(0, tokens)
+            of_gate_up = _weight_gradient(of_both, rows, gate_up, spans)
+        of_hidden = _sum_rows(of_row, tokens, hidden)
+        return of_hidden, of_gate, of_gate_up, of_down, None, None
 
 
 def _swiglu(both: Tensor) -> Tensor:

@@ -101,12 +101,12 @@ def balance_loss(
     columns = config.num_dynamic
     lowest = torch.finfo(routing.logits.dtype).min
     share = routing.logits[:, :columns].masked_fill(~routing.selected, lowest).softmax(-1)
-    selected = routing.selected.to(share.dtype)
+    selected = routing.selected.float()
     if token_weights is None:
         load, importance = selected.mean(0), share.mean(0)
     else:
-        norm = (token_weights / token_weights.sum()).to(share.dtype)
-        load, importance = norm @ selected, norm @ share
+        norm = token_weights.float() / token_weights.sum()
+        load, importance = norm @ selected, norm @ share.float()
     product = load * importance
     if config.null_balance != 1.0:
         scale = torch.ones_like(product)
