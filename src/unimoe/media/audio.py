@@ -1,0 +1,266 @@
+"""Sound: bytes or samples to one channel at 16 kHz, and these to log-mel clips.
+
+In:  WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM, the sound track of a video; an array and its rate.
+Out: `Waveform` float32 [samples]; then `AudioClips` float32 [clips, mel, frames].
+Source: released preprocessing - mean of the channels, soxr HQ, Whisper log-mel
+(docs/sources.md#audio).
+Axes: samples = at the waveform's rate; clips = of frames_per_clip mel frames, the last padded with
+silence; mel = bins; frames = one per 10 ms.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import numpy as np
+import soxr
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from jaxtyping import Float, Float32
+from numpy.typing import NDArray
+
+from unimoe.config import AUDIO_RATE_HZ, AudioConfig, MediaLimits
+from unimoe.errors import MediaError
+from unimoe.media.container import open_container, prepare_decoder
+from unimoe.media.source import (
+    DEFAULT_LIMITS,
+    MediaSource,
+    SourceBytes,
+    read_source,
+    require_within,
+)
+
+AudioSource: TypeAlias = MediaSource | tuple[NDArray[Any], int]
+
+MEL_HOP_SAMPLES = 160
+
+_MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 768_000
+_MAX_CHANNELS = 64
+_MAX_PEAK = 100.0  # 40 dB over full scale: beyond it samples were integers, or noise
+_GAP_SECONDS = 0.1  # containers round times to milliseconds; a longer pause is real
+
+
+@dataclass(frozen=True, slots=True)
+class Waveform:
+    """One channel of sound, full scale at -1 and 1."""
+
+    samples: Float32[np.ndarray, "samples"]
+    sample_rate_hz: int
+
+    @property
+    def seconds(self) -> float:
+        """Length in time."""
+        return len(self.samples) / self.sample_rate_hz
+
+
+class SoundTrack(NamedTuple):
+    """Sound of a container, on the clock of that container."""
+
+    waveform: Waveform
+    start_seconds: float
+    """When its first sample sounds."""
+
+
+class AudioClips(NamedTuple):
+    """One audio, ready for the audio encoder."""
+
+    features: Float32[np.ndarray, "clips mel frames"]
+    num_clips: int
+
+
+def load_audio(source: AudioSource, *, limits: MediaLimits = DEFAULT_LIMITS) -> Waveform:
+    """One channel at 16 kHz.
+
+    Integer samples in an array are scaled by their type's range; an array of several channels is
+    [samples, channels].
+
+    Raises:
+        MediaError: no sound, damaged, NaN, an impossible rate, or longer than
+            `limits.max_seconds`.
+    """
+    if isinstance(source, tuple):
+        return _waveform_of_array(*source, limits)
+    raw = read_source(source, limits=limits)
+    track = load_sound_track(raw, limits)
+    if track is None:
+        raise MediaError(f"{raw.name}: holds no sound. Give an audio file, or a video with sound")
+    return track.waveform
+
+
+def load_sound_track(source: SourceBytes, limits: MediaLimits) -> SoundTrack | None:
+    """The best audio stream of a container at 16 kHz, pauses kept; None when it has none."""
+    with open_container(source, limits) as container:
+        stream = cast("AudioStream | None", container.streams.best("audio"))
+        if stream is None:
+            return None
+        prepare_decoder(stream, limits)
+        frames = _sounding_frames(container, stream)
+        first = next(frames, None)
+        if first is None:
+            raise MediaError(f"{source.name}: 0 samples of sound. Give a file that holds sound")
+        rate_hz = first.sample_rate
+        blocks = _mono_blocks(chain([first], frames), rate_hz, source.name, limits)
+        samples = _resampled(blocks, rate_hz, source.name)
+        _require_all_samples(stream, samples, source.name)
+        return SoundTrack(Waveform(samples, AUDIO_RATE_HZ), _seconds_of(first) or 0.0)
+
+
+def log_mel_clips(waveform: Waveform, config: AudioConfig) -> AudioClips:
+    """Whisper's log-mel of each clip, the last one filled up with silence.
+
+    Raises:
+        MediaError: more than `config.max_clips` clips; nothing is cut off.
+    """
+    # Here and not above: it brings torch, which reading media does not need.
+    from transformers.models.whisper.feature_extraction_whisper import WhisperFeatureExtractor
+
+    clip_samples = config.frames_per_clip * MEL_HOP_SAMPLES
+    starts = range(0, len(waveform.samples), clip_samples)
+    if not 1 <= len(starts) <= config.max_clips:
+        raise MediaError(
+            f"audio of {waveform.seconds:,.1f} s: {len(starts)} clips of "
+            f"{clip_samples / AUDIO_RATE_HZ:g} s; this model takes 1 to {config.max_clips}. Cut it"
+        )
+    extractor = WhisperFeatureExtractor(
+        feature_size=config.num_mel_bins, sampling_rate=AUDIO_RATE_HZ, hop_length=MEL_HOP_SAMPLES
+    )
+    # A clip at a time: the spectra of an hour at once would take gigabytes.
+    features = [
+        extractor(
+            waveform.samples[start : start + clip_samples],
+            sampling_rate=waveform.sample_rate_hz,
+            max_length=clip_samples,
+            return_tensors="np",
+        ).input_features
+        for start in starts
+    ]
+    return AudioClips(np.concatenate(features).astype(np.float32), len(starts))
+
+
+def _waveform_of_array(samples: NDArray[Any], rate_hz: int, limits: MediaLimits) -> Waveform:
+    if samples.ndim == 1:
+        samples = samples[:, None]
+    is_number = samples.dtype.kind == "f" or samples.dtype in (np.uint8, np.int16, np.int32)
+    if samples.ndim != 2 or not 1 <= samples.shape[1] <= _MAX_CHANNELS or not is_number:
+        raise MediaError(
+            f"array of {samples.dtype} {list(samples.shape)}: need [samples] or [samples, "
+            f"channels] of float, int16, int32 or uint8, at most {_MAX_CHANNELS} channels. "
+            f"Transpose or convert it"
+        )
+    if len(samples) == 0:
+        raise MediaError("array: 0 samples of sound. Give at least one")
+    _require_rate(rate_hz, "array")
+    require_within("array", len(samples) / rate_hz, "seconds", "max_seconds", limits)
+    mono = _mono(samples)
+    _require_sound(mono, "array", 0.0)
+    return Waveform(_resampled([mono], rate_hz, "array"), AUDIO_RATE_HZ)
+
+
+def _sounding_frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+    for packet in container.demux(stream):
+        for frame in packet.decode():
+            if frame.samples:
+                yield frame
+
+
+def _mono_blocks(
+    frames: Iterable[AudioFrame], rate_hz: int, name: str, limits: MediaLimits
+) -> Iterator[Float32[np.ndarray, "samples"]]:
+    """The mean of the channels frame by frame, with silence where the container's clock jumps."""
+    start_seconds: float | None = None
+    num_samples = 0
+    for frame in frames:
+        if frame.sample_rate != rate_hz:
+            raise MediaError(
+                f"{name}: the rate changes from {rate_hz} Hz to {frame.sample_rate} Hz within the "
+                f"stream. Resample it to one rate"
+            )
+        seconds = _seconds_of(frame)
+        if start_seconds is None:
+            start_seconds = seconds
+        if seconds is not None and start_seconds is not None:
+            pause_seconds = seconds - start_seconds - num_samples / rate_hz
+            if pause_seconds > _GAP_SECONDS:
+                require_within(name, seconds - start_seconds, "seconds", "max_seconds", limits)
+                silence = np.zeros(round(pause_seconds * rate_hz), np.float32)
+                num_samples += len(silence)
+                yield silence
+        block = _mono(_channels_last(frame))
+        _require_sound(block, name, num_samples / rate_hz)
+        num_samples += len(block)
+        require_within(name, num_samples / rate_hz, "seconds", "max_seconds", limits)
+        yield block
+
+
+def _seconds_of(frame: AudioFrame) -> float | None:
+    """When a frame sounds, on the container's clock."""
+    if frame.pts is None or frame.time_base is None:
+        return None
+    return float(frame.pts * frame.time_base)
+
+
+def _channels_last(frame: AudioFrame) -> NDArray[Any]:
+    samples = frame.to_ndarray()
+    if frame.format.is_planar:
+        return samples.T
+    return samples.reshape(frame.samples, -1)
+
+
+def _mono(samples: NDArray[Any]) -> Float32[np.ndarray, "samples"]:
+    """Mean of the channels, integers scaled to -1..1."""
+    if samples.dtype == np.uint8:
+        offset, full_scale = 128.0, 128.0
+    elif samples.dtype.kind == "i":
+        offset, full_scale = 0.0, -float(np.iinfo(samples.dtype).min)
+    else:
+        offset, full_scale = 0.0, 1.0
+    # A float64 beyond float32 becomes inf, and is refused as NaN is.
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = (samples.astype(np.float32) - np.float32(offset)) / np.float32(full_scale)
+        return np.asarray(scaled.mean(axis=1, dtype=np.float32))
+
+
+def _require_rate(rate_hz: int, name: str) -> None:
+    if not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:
+        raise MediaError(
+            f"{name}: {rate_hz} Hz; need {_MIN_RATE_HZ} to {_MAX_RATE_HZ} Hz. Give the rate the "
+            f"sound was recorded at"
+        )
+
+
+def _require_sound(block: Float32[np.ndarray, "samples"], name: str, start_seconds: float) -> None:
+    peak = np.abs(block).max(initial=0.0)
+    if not peak <= _MAX_PEAK:  # NaN compares false
+        raise MediaError(
+            f"{name}: a sample of {peak:g} in the block at {start_seconds:.2f} s; need finite "
+            f"values, full scale at -1 and 1. Repair or rescale it"
+        )
+
+
+def _require_all_samples(
+    stream: AudioStream, samples: Float[np.ndarray, "samples"], name: str
+) -> None:
+    """Refuse a FLAC cut short: of the containers without box lengths it alone states its length."""
+    if stream.container.format.name != "flac" or not stream.duration or not stream.time_base:
+        return
+    promised, found = float(stream.duration * stream.time_base), len(samples) / AUDIO_RATE_HZ
+    if found < promised - _GAP_SECONDS:
+        raise MediaError(
+            f"{name}: cut off; its header promises {promised:.2f} s and {found:.2f} s are there. "
+            f"Fetch it again"
+        )
+
+
+def _resampled(
+    blocks: Iterable[Float32[np.ndarray, "samples"]], rate_hz: int, name: str
+) -> Float32[np.ndarray, "resampled"]:
+    """The blocks in a row at 16 kHz; memory is that of the result."""
+    _require_rate(rate_hz, name)
+    if rate_hz == AUDIO_RATE_HZ:
+        return np.concatenate(list(blocks))
+    resampler = soxr.ResampleStream(rate_hz, AUDIO_RATE_HZ, 1, dtype="float32", quality="HQ")
+    parts = [resampler.resample_chunk(block) for block in blocks]
+    parts.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+    return cast("NDArray[np.float32]", np.concatenate(parts))

@@ -1,0 +1,187 @@
+"""Audio and video containers, opened so that a hostile file can only fail.
+
+In:  `SourceBytes`.  Out: an open PyAV container over exactly these bytes.
+The kind is told by magic bytes and only its demuxer runs, so a playlist is never followed; a
+demuxer that asks for another file or address is refused; only known decoders run, and none of them
+allocates a frame beyond `MediaLimits.max_pixels`, not even while FFmpeg looks at the streams.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any, NoReturn
+
+import av
+from av.container import InputContainer
+from av.stream import Stream
+
+from unimoe.config import MediaLimits
+from unimoe.errors import MediaError
+from unimoe.media.source import SourceBytes, require_within
+
+_DECODERS = (
+    "h264 hevc vp8 vp9 libvpx libvpx-vp9 av1 libdav1d mpeg4 mpeg1video mpeg2video h263 mjpeg "
+    "prores dnxhd gif theora ffv1 qtrle png rawvideo aac mp3 mp3float mp2 mp2float opus libopus "
+    "vorbis flac alac ac3 eac3 amrnb amrwb adpcm_ima_wav adpcm_ms adpcm_ima_qt pcm_alaw pcm_mulaw "
+    "pcm_u8 pcm_s8 pcm_s16le pcm_s16be pcm_s24le pcm_s24be pcm_s32le pcm_s32be pcm_s64le pcm_f32le "
+    "pcm_f32be pcm_f64le pcm_f64be"
+)
+
+_TIMEOUT_S = 60.0  # of one call into FFmpeg over bytes in memory: only a fault takes that long
+
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp")
+
+
+@contextmanager
+def open_container(source: SourceBytes, limits: MediaLimits) -> Iterator[InputContainer]:
+    """The demuxer of the bytes; whatever FFmpeg dislikes meanwhile becomes a `MediaError`.
+
+    Raises:
+        MediaError: of no supported kind, cut off, damaged, or longer than `limits.max_seconds`.
+    """
+    data = _without_id3(source.data)
+    kind = _container_kind(data)
+    if kind is None:
+        raise MediaError(
+            f"{source.name}: no audio or video of a known kind (it starts with {data[:8]!r}). Give "
+            f"MP4, MOV, M4A, WebM, MKV, GIF, WAV, MP3, FLAC, OGG, Opus or AAC"
+        )
+    _require_whole(data, kind, source.name)
+    try:
+        with av.open(
+            BytesIO(data),
+            "r",
+            format=kind,
+            options={**decoder_options(limits), "format_whitelist": _DEMUXERS[kind]},
+            metadata_errors="replace",
+            timeout=_TIMEOUT_S,
+            io_open=_refuse_other_file,
+        ) as container:
+            # Raw streams hold no length: FFmpeg's guess from a first bit rate may be far off.
+            if kind not in ("mp3", "aac"):
+                claimed_seconds = (container.duration or 0) / av.time_base
+                require_within(source.name, claimed_seconds, "seconds", "max_seconds", limits)
+            yield container
+    except (av.FFmpegError, EOFError, MemoryError) as error:
+        raise MediaError(
+            f"{source.name}: damaged or of an unsupported codec ({_reason(error)}). Export it "
+            f"again, for example with ffmpeg"
+        ) from error
+
+
+def prepare_decoder(stream: Stream, limits: MediaLimits) -> None:
+    """Bound what the decoder of a stream may do; to be called before its first packet."""
+    stream.codec_context.options = decoder_options(limits)
+
+
+def decoder_options(limits: MediaLimits) -> dict[str, str]:
+    """FFmpeg options that every decoder here runs under."""
+    return {"codec_whitelist": _DECODERS.replace(" ", ","), "max_pixels": str(limits.max_pixels)}
+
+
+_DEMUXERS = {
+    "mov": "mov,mp4,m4a,3gp,3g2,mj2",
+    "matroska": "matroska,webm",
+    "gif": "gif",
+    "wav": "wav",
+    "mp3": "mp3",
+    "flac": "flac",
+    "ogg": "ogg",
+    "aac": "aac",
+}
+
+
+def _container_kind(data: bytes) -> str | None:
+    """Name of the one FFmpeg demuxer for these bytes."""
+    if data[4:8] in _MP4_BOXES:
+        return "mov"
+    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+        return "wav"
+    for magic, kind in (
+        (b"\x1aE\xdf\xa3", "matroska"),
+        (b"GIF8", "gif"),
+        (b"fLaC", "flac"),
+        (b"OggS", "ogg"),
+    ):
+        if data.startswith(magic):
+            return kind
+    if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0:
+        # Eleven bits of sync, two of version, two of layer: layer 0 is the ADTS frame of AAC.
+        return "mp3" if data[1] & 0x06 else "aac"
+    return None
+
+
+def _without_id3(data: bytes) -> bytes:
+    """The stream behind an ID3v2 tag: its pictures and texts are of no use here."""
+    start = 0
+    while data[start : start + 3] == b"ID3":
+        size = 0
+        for byte in data[start + 6 : start + 10]:  # seven bits each
+            size = size << 7 | byte & 0x7F
+        start += 10 + size
+    return data[start:]
+
+
+def _require_whole(data: bytes, kind: str, name: str) -> None:
+    """Refuse a file that ends before its own header says so."""
+    ends = {"mov": _mp4_end, "matroska": _matroska_end, "wav": _wav_end}
+    end = ends[kind](data) if kind in ends else 0
+    # A missing pad byte after an odd chunk harms nobody.
+    if end > len(data) + 1:
+        raise MediaError(
+            f"{name}: cut off or endless; its header promises {end:,} bytes and {len(data):,} are "
+            f"there. Fetch it again, or let ffmpeg rewrite it"
+        )
+
+
+def _mp4_end(data: bytes) -> int:
+    """Where the top-level boxes that matter end."""
+    position = 0
+    while position + 16 <= len(data):
+        size = int.from_bytes(data[position : position + 4])
+        kind = data[position + 4 : position + 8]
+        if size == 1:
+            size = int.from_bytes(data[position + 8 : position + 16])
+        # 0: up to the end of the file, as live recorders write; 2 to 7: for FFmpeg to complain.
+        if size < 8 or kind not in _MP4_BOXES:
+            break
+        position += size
+    return position
+
+
+def _matroska_end(data: bytes) -> int:
+    """Where the segment ends; 0 when a live recorder left its length open."""
+    header_size, position = _matroska_length(data, 4)
+    position += header_size
+    if data[position : position + 4] != b"\x18\x53\x80\x67":
+        return 0
+    size, position = _matroska_length(data, position + 4)
+    return position + size if size else 0
+
+
+def _matroska_length(data: bytes, position: int) -> tuple[int, int]:
+    """Value of a variable-length integer (0 when unknown) and where it ends."""
+    first = data[position] if position < len(data) else 0
+    num_bytes = 9 - first.bit_length()
+    mask = (1 << 7 * num_bytes) - 1
+    value = int.from_bytes(data[position : position + num_bytes]) & mask
+    return (0 if value == mask else value), position + num_bytes
+
+
+def _wav_end(data: bytes) -> int:
+    """Where the chunk of samples ends."""
+    position = 12
+    while position + 8 <= len(data):
+        size = int.from_bytes(data[position + 4 : position + 8], "little")
+        if data[position : position + 4] == b"data":
+            return position + 8 + size
+        position += 8 + size + size % 2
+    return position
+
+
+def _refuse_other_file(url: str, *_: Any) -> NoReturn:
+    raise MediaError(f"the file wants to read {url[:200]!r}. Give one that holds all its data")
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
