@@ -1,0 +1,144 @@
+"""Causal grouped-query attention, with or without stored keys and values.
+
+In:  hidden states [batch, new, hidden], the rotation of their positions, who sees whom, a store.
+Out: [batch, new, hidden].
+Source: Qwen2 decoder (docs/sources.md#attention).
+Axes: new = tokens of this call, total = stored tokens + new ones, heads = kv_heads x group.
+"""
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unimoe.nn.rope import Rotation, rotate
+
+
+class KeyValueStore(Protocol):
+    """Keys and values of the tokens seen so far, layer by layer."""
+
+    @property
+    def length(self) -> int:
+        """Tokens stored before this forward."""
+        ...
+
+    def extend(
+        self,
+        layer: int,
+        keys: Float[Tensor, "batch kv_heads new head_dim"],
+        values: Float[Tensor, "batch kv_heads new head_dim"],
+    ) -> tuple[
+        Float[Tensor, "batch kv_heads total head_dim"],
+        Float[Tensor, "batch kv_heads total head_dim"],
+    ]:
+        """Append to one layer; return all its keys and values."""
+        ...
+
+    def advance(self, num_tokens: int) -> None:
+        """Count the new tokens as stored, once all layers have been extended."""
+        ...
+
+
+def attention_pattern(
+    attention_mask: Int[Tensor, "batch total"] | None,
+    *,
+    num_new: int,
+    num_stored: int,
+    device: torch.device,
+) -> Bool[Tensor, "batch 1 new total"] | None:
+    """Who sees whom; None where plain causal attention says it all.
+
+    A token sees itself and earlier tokens of the same number. Padding (0) sees padding, so no row
+    is empty. Two samples and one padding token in a row, 1 = seen:
+
+        attention_mask  1 1 2 2 0
+                        1 . . . .
+                        1 1 . . .
+                        . . 1 . .
+                        . . 1 1 .
+                        . . . . 1
+
+    Args:
+        attention_mask: 0 for padding, n > 0 for tokens of the row's n-th sample; None: all 1.
+        num_new: queries; they are the last of the total.
+        num_stored: tokens before them.
+        device: where the pattern is wanted.
+    """
+    total = num_stored + num_new
+    # One look at the values a forward buys all layers the kernel that needs no mask.
+    if attention_mask is not None and not bool((attention_mask == 1).all()):
+        same_sample = attention_mask[:, -num_new:, None] == attention_mask[:, None, :]
+        return (same_sample & _lower_right(num_new, total, attention_mask.device)).unsqueeze(1)
+    if num_stored == 0 or num_new == 1:
+        return None
+    return _lower_right(num_new, total, device)[None, None]
+
+
+def _lower_right(num_new: int, total: int, device: torch.device) -> Bool[Tensor, "new total"]:
+    """Causal triangle whose last row sees everything."""
+    return torch.ones(num_new, total, dtype=torch.bool, device=device).tril(total - num_new)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention of one layer; query, key and value maps are one matrix."""
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        has_qkv_bias: bool,
+        layer: int,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
+        self.head_dim = head_dim
+        self.layer = layer
+        num_rows = (num_heads + 2 * num_kv_heads) * head_dim
+        self.qkv_proj = nn.Linear(hidden_size, num_rows, bias=has_qkv_bias)
+        self.o_proj = nn.Linear(num_heads * head_dim, hidden_size, bias=False)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "batch new hidden"],
+        turn: Rotation,
+        mask: Bool[Tensor, "#batch 1 new total"] | None,
+        store: KeyValueStore | None,
+    ) -> Float[Tensor, "batch new hidden"]:
+        """Attend from the new tokens to all; `mask` as `attention_pattern` makes it."""
+        heads = self.qkv_proj(hidden).unflatten(-1, (-1, self.head_dim))
+        turning, values = heads.split((self.num_heads + self.num_kv_heads, self.num_kv_heads), 2)
+        turned = rotate(turning, turn)
+        queries, keys = turned.split((self.num_heads, self.num_kv_heads), 2)
+        keys, values = keys.transpose(1, 2), values.transpose(1, 2)  # [batch, kv_heads, new, dim]
+        if store is not None:
+            keys, values = store.extend(self.layer, keys, values)
+        output: Tensor = self.o_proj(grouped_attention(queries, keys, values, mask))
+        return output
+
+
+def grouped_attention(
+    queries: Float[Tensor, "batch new heads head_dim"],
+    keys: Float[Tensor, "batch kv_heads total head_dim"],
+    values: Float[Tensor, "batch kv_heads total head_dim"],
+    mask: Bool[Tensor, "#batch 1 new total"] | None,
+) -> Float[Tensor, "batch new width"]:
+    """Attention in which a group of neighbouring query heads shares one key and value head."""
+    num_new = queries.shape[1]
+    if num_new == 1:
+        # The heads of a group stand in for queries: no key is repeated, and no kernel is as fast.
+        grouped = queries.view(queries.shape[0], keys.shape[1], -1, queries.shape[-1])
+        return (
+            functional.scaled_dot_product_attention(grouped, keys, values, mask)
+            .flatten(1)
+            .unsqueeze(1)
+        )
+    mixed = functional.scaled_dot_product_attention(
+        queries.transpose(1, 2), keys, values, mask, is_causal=mask is None, enable_gqa=True
+    )
+    return mixed.transpose(1, 2).flatten(2)  # [batch, new, heads x head_dim]
