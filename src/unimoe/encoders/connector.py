@@ -1,0 +1,68 @@
+"""Connectors: from an encoder's states to embeddings of the language core.
+
+In:  patch states [tiles, patches, width] or clip states [clips, frames, width].
+Out: embeddings [tiles, pool * pool, hidden] or [clips, queries, hidden].
+Source: paper 2.2 and equation 1; released aligner and Q-Former (docs/sources.md#connectors).
+Axes: width = encoder's, hidden = core's, queries = learned tokens of a clip (20 a 3 seconds).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unimoe.config import AudioConfig
+
+
+def mlp(in_width: int, hidden_size: int, num_layers: int) -> nn.Sequential:
+    """Linear maps with GELU (the exact one) between them; the first widens, the others keep."""
+    layers: list[nn.Module] = [nn.Linear(in_width, hidden_size)]
+    for _ in range(num_layers - 1):
+        layers += [nn.GELU(), nn.Linear(hidden_size, hidden_size)]
+    return nn.Sequential(*layers)
+
+
+def pool_patches(
+    patches: Float[Tensor, "tiles patches hidden"], pool_side: int
+) -> Float[Tensor, "tiles tokens hidden"]:
+    """Average a square of patches down to pool_side x pool_side tokens, row by row.
+
+    Where pool_side does not divide the side, neighbouring windows share patches (27 to 12, say).
+    """
+    side = math.isqrt(patches.shape[1])
+    square = patches.transpose(1, 2).reshape(len(patches), -1, side, side)  # [.., row, column]
+    return functional.adaptive_avg_pool2d(square, pool_side).flatten(2).transpose(1, 2)
+
+
+class QFormer(nn.Module):
+    """Learned queries that read a clip through a whole Whisper decoder.
+
+    The queries enter as input embeddings, get learned positions, see earlier queries only
+    (causal self-attention) and all frames of the clip (cross-attention without a mask).
+    """
+
+    def __init__(self, config: AudioConfig, decoder: nn.Module, hidden_size: int) -> None:
+        super().__init__()
+        self.query_tokens = nn.Parameter(
+            torch.zeros(1, config.queries_per_clip, config.hidden_size)
+        )
+        self.decoder = decoder
+        self.projector = (
+            nn.Linear(config.hidden_size, hidden_size)
+            if config.projector_layers == 1
+            else mlp(config.hidden_size, hidden_size, config.projector_layers)
+        )
+
+    def forward(
+        self, states: Float[Tensor, "clips frames width"]
+    ) -> Float[Tensor, "clips queries hidden"]:
+        """Embeddings of every clip."""
+        read = self.decoder(
+            inputs_embeds=self.query_tokens.expand(len(states), -1, -1),
+            encoder_hidden_states=states,
+            use_cache=False,
+        )
+        embeddings: Tensor = self.projector(read.last_hidden_state)
+        return embeddings

@@ -1,0 +1,106 @@
+"""Vision encoder: tiles of an image or of video frames to embeddings of the language core.
+
+In:  pixel values [tiles, 3, side, side], normalised.  Out: embeddings [tiles, pool * pool, hidden].
+SigLIP or DINOv2 patches, a two-layer aligner on every patch, then average pooling.
+Source: paper 2.2; released tower and aligner (docs/sources.md#vision).
+Axes: patches = (side // patch_side) squared, width = tower's, hidden = core's.
+"""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unimoe.config import VisionConfig
+from unimoe.encoders.connector import mlp, pool_patches
+from unimoe.encoders.rows import encode_rows
+
+TILES_PER_CHUNK = 8
+"""SigLIP-So400M holds about 0.1 GB of activations for these in float32."""
+
+
+class VisionEncoder(nn.Module):
+    """Tower, aligner, pooling."""
+
+    def __init__(self, config: VisionConfig, hidden_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.tower: Any = _siglip(config) if config.tower == "siglip" else _dinov2(config)
+        self.aligner = mlp(config.hidden_size, hidden_size, num_layers=2)
+
+    def forward(
+        self, pixel_values: Float[Tensor, "tiles 3 side side"]
+    ) -> Float[Tensor, "tiles tokens hidden"]:
+        """Embeddings of every tile; equal tiles are encoded once."""
+        pixels = pixel_values.to(next(self.parameters()).dtype)
+        return encode_rows(self._encode, pixels, rows_per_chunk=TILES_PER_CHUNK)
+
+    def _encode(
+        self, pixels: Float[Tensor, "tiles 3 side side"]
+    ) -> Float[Tensor, "tiles tokens hidden"]:
+        patches = (
+            self._siglip_patches(pixels)
+            if self.config.tower == "siglip"
+            else self._dinov2_patches(pixels)
+        )
+        # Pooling comes last, as released: the aligner is not linear.
+        return pool_patches(self.aligner(patches), self.config.pool_side)
+
+    def _siglip_patches(
+        self, pixels: Float[Tensor, "tiles 3 side side"]
+    ) -> Float[Tensor, "tiles patches width"]:
+        """States after the last layer; the norm behind it is carried along but not applied."""
+        embeddings = self.tower.embeddings
+        patches = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        positioned = patches + embeddings.position_embedding.weight
+        states: Tensor = self.tower.encoder(inputs_embeds=positioned).last_hidden_state
+        return states
+
+    def _dinov2_patches(
+        self, pixels: Float[Tensor, "tiles 3 side side"]
+    ) -> Float[Tensor, "tiles patches width"]:
+        """States after the final norm, which DINOv2's features are meant with; no class token."""
+        states: Tensor = self.tower(pixels).last_hidden_state
+        return states[:, 1:]
+
+
+# transformers takes three seconds to import, and a model that only reads text never needs it:
+# so the towers import their classes when one is built.
+
+
+def _siglip(config: VisionConfig) -> Any:
+    from transformers.models.siglip import SiglipVisionConfig, SiglipVisionModel
+
+    settings = SiglipVisionConfig(
+        hidden_size=config.hidden_size,
+        intermediate_size=config.ffn_width,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        image_size=config.image_side,
+        patch_size=config.patch_side,
+        layer_norm_eps=config.layer_norm_eps,
+        hidden_act=config.hidden_act,
+        vision_use_head=False,
+        attn_implementation="sdpa",
+    )
+    tower = SiglipVisionModel(settings)
+    # A buffer that no checkpoint holds would stay on the meta device; it only counts 0, 1, 2, ...
+    del tower.embeddings.position_ids
+    return tower
+
+
+def _dinov2(config: VisionConfig) -> Any:
+    from transformers.models.dinov2 import Dinov2Config, Dinov2Model
+
+    settings = Dinov2Config(
+        hidden_size=config.hidden_size,
+        mlp_ratio=config.ffn_width // config.hidden_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        image_size=config.image_side,
+        patch_size=config.patch_side,
+        layer_norm_eps=config.layer_norm_eps,
+        hidden_act=config.hidden_act,
+        attn_implementation="sdpa",
+    )
+    return Dinov2Model(settings)
