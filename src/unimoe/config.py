@@ -162,7 +162,8 @@ class VisionConfig:
     tower: Literal["siglip", "dinov2"] = "siglip"
     hidden_size: int
     num_layers: int
-    """Layers that are run; the output is taken after the last of them, before any final norm."""
+    """Layers that are run. The output is taken after the last of them: from SigLIP before its final
+    norm (as released), from DINOv2 after it (as its features are meant)."""
     num_heads: int
     ffn_width: int
     image_side: int
@@ -182,6 +183,11 @@ class VisionConfig:
         _require(
             self.hidden_size % self.num_heads == 0,
             f"vision hidden_size {self.hidden_size} is no multiple of num_heads {self.num_heads}",
+        )
+        _require(
+            self.tower != "dinov2" or self.ffn_width % self.hidden_size == 0,
+            f"vision ffn_width {self.ffn_width} is no multiple of hidden_size {self.hidden_size}, "
+            f"as DINOv2 needs",
         )
         _require(
             1 <= self.pool_side <= self.image_side // self.patch_side,
