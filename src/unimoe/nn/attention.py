@@ -6,7 +6,7 @@ Source: Qwen2 decoder (docs/sources.md#attention).
 Axes: new = tokens of this call, total = stored tokens + new ones, heads = kv_heads x group.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,7 @@ from torch.nn import functional
 from unimoe.nn.rope import Rotation, rotate
 
 
+@runtime_checkable
 class KeyValueStore(Protocol):
     """Keys and values of the tokens seen so far, layer by layer."""
 
