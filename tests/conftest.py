@@ -1,5 +1,8 @@
 """Settings of the whole test run."""
 
+from pathlib import Path
+
+import pytest
 import torch
 from hypothesis import settings
 
@@ -8,3 +11,13 @@ settings.register_profile("unimoe", deadline=None, derandomize=True)
 settings.load_profile("unimoe")
 # Two xdist workers share two cores.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny random checkpoint; nobody writes into it."""
+    from unimoe.recipes.tiny import build_tiny
+
+    directory = tmp_path_factory.mktemp("tiny") / "checkpoint"
+    build_tiny(directory)
+    return directory

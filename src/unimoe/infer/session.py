@@ -1,0 +1,290 @@
+"""A loaded checkpoint you can talk to: `chat` for the whole answer, `stream` for its pieces.
+
+In:  a question with images, sounds and videos, or a conversation of `Message` values.
+Out: `ChatAnswer`, or `TextDelta` after `TextDelta` and the `Usage` at the end.
+A session keeps no conversation: history is what the caller gives as `messages`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from unimoe.config import MediaLimits
+from unimoe.errors import CheckpointError, RequestError
+from unimoe.infer.engine import Generation, generate
+from unimoe.infer.sampling import SamplingOptions, StopText
+from unimoe.infer.usage import Usage
+from unimoe.media.audio import AudioSource
+from unimoe.media.image import ImageSource
+from unimoe.media.source import MediaSource
+from unimoe.model.checkpoint import read_config
+from unimoe.model.weights import load_model
+from unimoe.tokens.batch import collate
+from unimoe.tokens.message import AudioPart, ImagePart, Message, Part, TextPart, VideoPart
+from unimoe.tokens.sequence import encode_chat
+from unimoe.tokens.vocabulary import Vocabulary
+
+OutputForm = Literal["text", "speech", "image"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer's text, in whole characters."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatAnswer:
+    """An answer; unpacks as `text, speech, image`, of which only text exists so far."""
+
+    text: str
+    speech: None = None
+    image: None = None
+    usage: Usage
+
+    def __iter__(self) -> Iterator[str | None]:
+        return iter((self.text, self.speech, self.image))
+
+
+class OmniInference:
+    """A checkpoint in memory, ready for questions.
+
+    >>> model = OmniInference("checkpoints/tiny")  # doctest: +SKIP
+    >>> text, _, _ = model.chat("What do you see?", image="cat.jpg")  # doctest: +SKIP
+
+    Args:
+        ckpt: directory of a checkpoint.
+        device_map: "auto" spreads the model over the accelerators there are, else takes the CPU;
+            or one device; or module names -> device, as `load_model` explains.
+        dtype: "auto" is float32 on the CPU, since bfloat16 without native support is about 50
+            times slower there, and the checkpoint's own dtype elsewhere.
+        limits: what media are refused before they are decoded.
+
+    Raises:
+        CheckpointError: no such checkpoint, or an incomplete one.
+    """
+
+    def __init__(
+        self,
+        ckpt: str | Path = "mini",
+        device_map: str | Mapping[str, str] = "auto",
+        dtype: str | torch.dtype = "auto",
+        *,
+        limits: MediaLimits | None = None,
+    ) -> None:
+        directory = _checkpoint_directory(ckpt)
+        special_tokens = read_config(directory).special_tokens
+        self.vocabulary = Vocabulary.from_directory(directory, special_tokens)
+        on_cpu = device_map == "cpu" or not torch.accelerator.is_available()
+        dtype = "float32" if dtype == "auto" and on_cpu else dtype
+        if isinstance(device_map, str) and device_map != "auto":
+            self.model = load_model(directory, dtype=dtype, device=device_map)
+        else:
+            devices: Mapping[str, str] | Literal["auto"]
+            devices = "auto" if isinstance(device_map, str) else device_map
+            self.model = load_model(directory, dtype=dtype, device_map=devices)
+        self.limits = limits or MediaLimits()
+
+    def chat(
+        self,
+        prompt: str | None = None,
+        *,
+        image: ImageSource | Sequence[ImageSource] | None = None,
+        audio: AudioSource | Sequence[AudioSource] | None = None,
+        video: MediaSource | Sequence[MediaSource] | None = None,
+        messages: Sequence[Message] = (),
+        output_form: Sequence[str] = ("text",),
+        top_p_routing: float | None = None,
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        stop_tokens: Sequence[int] = (),
+    ) -> ChatAnswer:
+        """The whole answer at once; arguments as in `stream`."""
+        *deltas, usage = self.stream(
+            prompt,
+            image=image,
+            audio=audio,
+            video=video,
+            messages=messages,
+            output_form=output_form,
+            top_p_routing=top_p_routing,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=stop,
+            stop_tokens=stop_tokens,
+        )
+        assert isinstance(usage, Usage)
+        text = "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
+        return ChatAnswer(text=text, usage=usage)
+
+    def stream(
+        self,
+        prompt: str | None = None,
+        *,
+        image: ImageSource | Sequence[ImageSource] | None = None,
+        audio: AudioSource | Sequence[AudioSource] | None = None,
+        video: MediaSource | Sequence[MediaSource] | None = None,
+        messages: Sequence[Message] = (),
+        output_form: Sequence[str] = ("text",),
+        top_p_routing: float | None = None,
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        stop_tokens: Sequence[int] = (),
+    ) -> Iterator[TextDelta | Usage]:
+        """The answer as it grows, then its usage; closing the iterator cancels the rest.
+
+        Args:
+            prompt: the question; it follows the media given beside it.
+            image: one source or several: path, data URI, bytes, file, PIL image, pixel array.
+            audio: one source or several: path, bytes, file, or (samples, rate in Hz).
+            video: one source or several: path, bytes, file; their sound is heard too.
+            messages: the conversation so far; prompt and media are the turn that follows it.
+            output_form: what to answer with; only ("text",) so far.
+            top_p_routing: routing threshold in place of the checkpoint's: lower takes fewer
+                experts a token.
+            max_new_tokens: and all that follow: see `SamplingOptions`.
+            temperature: 0 is greedy.
+            top_k: None draws among all tokens.
+            top_p: below 1 draws among the likeliest.
+            min_p: above 0 draws among the likeliest, relative to the best.
+            repetition_penalty: above 1 avoids what was said.
+            seed: None chooses one, told by the usage.
+            stop: one string or several that end the answer.
+            stop_tokens: token ids that end it.
+
+        Raises:
+            RequestError: nothing is asked, an option makes no sense, the prompt is too long, or
+                the output form is none this checkpoint has.
+            MediaError: an input cannot be read, or is beyond a limit.
+        """
+        _check_output_form(output_form)
+        options = SamplingOptions(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            stop_tokens=tuple(stop_tokens),
+        )
+        parts = media_parts(image=image, audio=audio, video=video)
+        if prompt is not None:
+            parts = (*parts, TextPart(prompt))
+        turn = [Message("user", parts)] if parts else []
+        return self.respond([*messages, *turn], options, top_p_routing=top_p_routing)
+
+    def respond(
+        self,
+        messages: Sequence[Message],
+        options: SamplingOptions,
+        *,
+        top_p_routing: float | None = None,
+    ) -> Iterator[TextDelta | Usage]:
+        """`stream` for a whole conversation and options that are values already.
+
+        Raises:
+            RequestError: the conversation does not end with a user's turn, or is too long.
+            MediaError: an input cannot be read, or is beyond a limit.
+        """
+        if not messages or messages[-1].role != "user":
+            raise RequestError(
+                "there is nothing to answer; give a prompt, or messages that end with a user's turn"
+            )
+        sample = encode_chat(messages, self.vocabulary, self.model.config, limits=self.limits)
+        pad_id = self.model.config.special_tokens.pad
+        batch = collate([sample], pad_id=pad_id, padding="left")
+        ends = (*options.stop_tokens, *sorted(self.vocabulary.end_ids))
+        options = replace(options, stop_tokens=ends)
+        generation = generate(self.model, batch, options, top_p_routing=top_p_routing)
+        return self._events(generation, options.stop)
+
+    def _events(self, generation: Generation, stop: tuple[str, ...]) -> Iterator[TextDelta | Usage]:
+        characters, visible = self.vocabulary.text_stream(), StopText(stop)
+        try:
+            for step in generation:
+                token = step.tokens[0]
+                if token is not None and step.finish_reasons[0] != "stop":
+                    if text := visible.push(characters.push(token)):
+                        yield TextDelta(text)
+                    if visible.found:
+                        generation.close("stop")
+            if text := visible.push(characters.flush()) + visible.flush():
+                yield TextDelta(text)
+            yield generation.usage()
+        finally:
+            generation.close()
+
+
+def media_parts(
+    *,
+    image: ImageSource | Sequence[ImageSource] | None = None,
+    audio: AudioSource | Sequence[AudioSource] | None = None,
+    video: MediaSource | Sequence[MediaSource] | None = None,
+) -> tuple[Part, ...]:
+    """Parts of a message: images, then sounds, then videos, each one source, several, or none."""
+    return (
+        *(ImagePart(source) for source in _each(image)),
+        *(AudioPart(source) for source in _each(audio)),
+        *(VideoPart(source) for source in _each(video)),
+    )
+
+
+def _each(sources: Any) -> Sequence[Any]:
+    """One source or several as several: a list holds several, and a tuple that is no sound."""
+    if sources is None:
+        return ()
+    is_sound = isinstance(sources, tuple) and len(sources) == 2 and isinstance(sources[1], int)
+    return sources if isinstance(sources, list | tuple) and not is_sound else (sources,)
+
+
+def _check_output_form(output_form: Sequence[str]) -> None:
+    for form in (output_form,) if isinstance(output_form, str) else output_form:
+        if form not in get_args(OutputForm):
+            raise RequestError(
+                f"output_form is {form!r}; need some of {', '.join(get_args(OutputForm))}"
+            )
+        if form != "text":
+            raise RequestError(
+                f"{form} was asked for, but this checkpoint has no {form} head; "
+                f"leave output_form at ('text',)"
+            )
+    if not output_form:
+        raise RequestError("output_form is empty; need ('text',)")
+
+
+def _checkpoint_directory(ckpt: str | Path) -> Path:
+    if ckpt == "mini":
+        raise CheckpointError(
+            "the checkpoint 'mini' is not available yet; give the directory of one, "
+            "or make a random one with `unimoe tiny DIR`"
+        )
+    directory = Path(ckpt)
+    if directory.is_file():
+        raise CheckpointError(
+            f"{directory} is a file; chat needs a directory with a tokenizer. "
+            f"`unimoe convert {directory} DIR --to unimoe` makes one"
+        )
+    return directory
