@@ -8,15 +8,13 @@ hand-written gradient; on CUDA one grouped product, free of host syncs per exper
 Axes: routed = experts, rows = (token, expert) pairs sorted by expert, double = gate and up halves.
 """
 
-from itertools import accumulate
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
-
-Span = tuple[int, int, int]
 
 
 class Dispatch(NamedTuple):
@@ -45,9 +43,8 @@ def routed_experts(
     gates = weights[plan.tokens, plan.experts]
     if hidden.is_cuda:
         return grouped_experts(hidden, plan, gates, gate_up, down)
-    spans = _spans(plan.counts.tolist())
     output: Tensor = _LoopedExperts.apply(  # type: ignore[no-untyped-call]
-        hidden, gates, gate_up, down, plan.tokens, spans
+        hidden, gates, gate_up, down, plan.tokens, plan.counts.tolist()
     )
     return output
 
@@ -102,12 +99,6 @@ def _sum_dtype(values: Tensor) -> torch.dtype:
     return torch.promote_types(values.dtype, torch.float32)
 
 
-def _spans(counts: list[int]) -> list[Span]:
-    """(expert, first row, end) of every expert that has rows."""
-    ends = list(accumulate(counts))
-    return [(e, end - n, end) for e, (n, end) in enumerate(zip(counts, ends, strict=True)) if n]
-
-
 class _LoopedExperts(torch.autograd.Function):
     """Gather, SwiGLU of every expert over its rows, weighted sum; one product an expert.
 
@@ -123,41 +114,44 @@ class _LoopedExperts(torch.autograd.Function):
         gate_up: Tensor,
         down: Tensor,
         tokens: Tensor,
-        spans: list[Span],
+        counts: list[int],
     ) -> Tensor:
         rows = hidden.index_select(0, tokens)
-        both = rows.new_empty(len(rows), gate_up.shape[1])
-        for expert, start, end in spans:
-            torch.mm(rows[start:end], gate_up[expert].t(), out=both[start:end])
-        inner = _swiglu(both)
-        outputs = torch.empty_like(rows)
-        for expert, start, end in spans:
-            torch.mm(inner[start:end], down[expert].t(), out=outputs[start:end])
-        ctx.save_for_backward(hidden, gates, gate_up, down, tokens, both, outputs)
-        ctx.spans = spans
-        return _combine(outputs, gates, tokens, hidden)
+        boths, outputs = [], [rows[:0]]
+        for expert, part in _parts(rows, counts):
+            both = functional.linear(part, gate_up[expert])
+            boths.append(both)
+            outputs.append(functional.linear(_swiglu(both), down[expert]))
+        output = torch.cat(outputs)
+        ctx.save_for_backward(hidden, gates, gate_up, down, tokens, output, *boths)
+        ctx.counts = counts
+        return _combine(output, gates, tokens, hidden)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, gates, gate_up, down, tokens, both, outputs = ctx.saved_tensors
-        spans, (_, _, wants_gate_up, wants_down, *_) = ctx.spans, ctx.needs_input_grad
+        hidden, gates, gate_up, down, tokens, output, *boths = ctx.saved_tensors
+        counts, (_, _, wants_gate_up, wants_down, *_) = ctx.counts, ctx.needs_input_grad
         of_row = gradients[0].index_select(0, tokens)  # [rows, hidden]
         precise = _sum_dtype(of_row)
-        of_gate = (of_row.to(precise) * outputs.to(precise)).sum(-1).to(gates.dtype)
+        of_gate = (of_row.to(precise) * output.to(precise)).sum(-1).to(gates.dtype)
         of_output = of_row * gates[:, None]
-        of_inner = both.new_empty(len(of_row), down.shape[2])
-        for expert, start, end in spans:
-            torch.mm(of_output[start:end], down[expert], out=of_inner[start:end])
-        of_down = _weight_gradient(of_output, _swiglu(both), down, spans) if wants_down else None
-        of_both = _swiglu_gradient(both, of_inner)
-        for expert, start, end in spans:
-            torch.mm(of_both[start:end], gate_up[expert], out=of_row[start:end])
-        of_gate_up = None
-        if wants_gate_up:
-            rows = hidden.index_select(0, tokens)
-            of_gate_up = _weight_gradient(of_both, rows, gate_up, spans)
-        of_hidden = _sum_rows(of_row, tokens, hidden)
-        return of_hidden, of_gate, of_gate_up, of_down, None, None
+        of_gate_up = _zero_where_absent(gate_up, counts) if wants_gate_up else None
+        of_down = _zero_where_absent(down, counts) if wants_down else None
+        rows = dict(_parts(hidden.index_select(0, tokens), counts))
+        of_rows = dict(_parts(of_row, counts))  # views, overwritten expert by expert
+        for (expert, of_part), both in zip(_parts(of_output, counts), boths, strict=True):
+            if of_down is not None:
+                torch.mm(of_part.t(), _swiglu(both), out=of_down[expert])
+            of_both = _swiglu_gradient(both, of_part @ down[expert])
+            if of_gate_up is not None:
+                torch.mm(of_both.t(), rows[expert], out=of_gate_up[expert])
+            torch.mm(of_both, gate_up[expert], out=of_rows[expert])
+        return _sum_rows(of_row, tokens, hidden), of_gate, of_gate_up, of_down, None, None
+
+
+def _parts(rows: Tensor, counts: list[int]) -> Iterator[tuple[int, Tensor]]:
+    """(expert, its rows) of every expert that has any."""
+    return ((e, part) for e, part in enumerate(torch.split(rows, counts)) if len(part))
 
 
 def _swiglu(both: Tensor) -> Tensor:
@@ -165,22 +159,20 @@ def _swiglu(both: Tensor) -> Tensor:
     return functional.silu(gate).mul_(up)
 
 
-def _swiglu_gradient(both: Tensor, inner_gradient: Tensor) -> Tensor:
-    """Gradient of silu(gate) * up in (gate, up), side by side; uses up `inner_gradient`."""
+def _swiglu_gradient(both: Tensor, of_inner: Tensor) -> Tensor:
+    """Gradient of silu(gate) * up in (gate, up), side by side; uses up `of_inner`."""
     gate, up = both.chunk(2, dim=-1)
-    result = torch.empty_like(both)
-    gate_gradient, up_gradient = result.chunk(2, dim=-1)
-    torch.mul(inner_gradient, functional.silu(gate), out=up_gradient)
-    gate_gradient.copy_(torch.ops.aten.silu_backward(inner_gradient.mul_(up), gate))
-    return result
+    of_both = torch.empty_like(both)
+    of_gate, of_up = of_both.chunk(2, dim=-1)
+    torch.mul(of_inner, functional.silu(gate), out=of_up)
+    torch.ops.aten.silu_backward.grad_input(of_inner.mul_(up), gate, grad_input=of_gate)
+    return of_both
 
 
-def _weight_gradient(outputs: Tensor, inputs: Tensor, weight: Tensor, spans: list[Span]) -> Tensor:
-    """outputsᵀ inputs of every expert's rows; zero for an expert that had none."""
+def _zero_where_absent(weight: Tensor, counts: list[int]) -> Tensor:
+    """Room for a stacked gradient; an expert without rows has a zero one."""
     gradient = torch.empty_like(weight)
-    absent = set(range(len(weight))) - {expert for expert, _, _ in spans}
-    for expert in absent:
-        gradient[expert].zero_()
-    for expert, start, end in spans:
-        torch.mm(outputs[start:end].t(), inputs[start:end], out=gradient[expert])
+    for expert, count in enumerate(counts):
+        if count == 0:
+            gradient[expert].zero_()
     return gradient

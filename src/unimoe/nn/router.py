@@ -183,8 +183,8 @@ def _route_released(
 ) -> Routing:
     """The released layer, steps 2 to 9: near ties share a weight, the others get 1 / k each."""
     dynamic = logits[:, : config.num_dynamic]
-    likely = dynamic.softmax(-1).sort(dim=-1, descending=True).values
-    num_selected = _num_selected(likely, config, top_p)
+    likely = dynamic.softmax(-1).sort(dim=-1, descending=True, stable=True)
+    num_selected = _num_selected(likely.values, config, top_p)
     picks = (
         _likeliest_picks(dynamic, config) if draws is None else _draw_picks(dynamic, config, draws)
     )
