@@ -142,13 +142,15 @@ def build_tiny(directory: Path | str, *, seed: int = 0, rule: RoutingRule = "pap
 
 @torch.no_grad()
 def _enliven(model: OmniModel) -> None:
-    """Matrices drawn so that states keep their size: every token of a prompt then has its say.
+    """Matrices drawn so wide that every token of a prompt has its say in the answer.
 
-    The usual 0.02 is for wide models; at width 64 all answers and all routings would be alike.
+    The usual 0.02 is for wide models. At width 64 all routings would be alike, and an answer would
+    repeat one token: what layers add must outweigh the embedding of the last token.
     """
     for name, parameter in model.named_parameters():
         if parameter.dim() >= 2 and ".tower." not in name and ".qformer.decoder." not in name:
-            parameter.normal_(0.0, parameter.shape[-1] ** -0.5)
+            gain = 2.0 if ".attention." in name or ".ffn.routed" in name else 1.0
+            parameter.normal_(0.0, gain * parameter.shape[-1] ** -0.5)
 
 
 def tiny_tokenizer() -> Tokenizer:

@@ -1,0 +1,261 @@
+"""Exit codes, one-line errors, and that help is quick."""
+
+import inspect
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from unimoe import cli
+from unimoe.infer.sampling import SamplingOptions
+from unimoe.infer.session import OmniInference
+from unimoe.infer.usage import Usage
+
+COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
+NEEDS_NO_TORCH = """
+import sys, unimoe, unimoe.cli
+assert unimoe.cli.main(["chat", "--help"]) == 0
+assert "torch" not in sys.modules, "torch was imported"
+"""
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Runs a command line; gives back exit code, stdout and stderr."""
+
+    def run(*words, stdin="", is_terminal=False):
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: is_terminal)
+        code = cli.main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def chat(run, tiny_directory):
+    """`unimoe chat` with the tiny model and short answers."""
+    return lambda *words, **terminal: run(
+        "chat", "--model", tiny_directory, "--max-new-tokens", 6, *words, **terminal
+    )
+
+
+def answer_of(tiny_directory, question, **options):
+    return OmniInference(tiny_directory).chat(question, max_new_tokens=6, **options).text
+
+
+def test_help_needs_no_torch():
+    subprocess.run([sys.executable, "-c", NEEDS_NO_TORCH], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(run, command):
+    code, out, err = run(command, "--help")
+    assert (code, err) == (0, "")
+    assert f"Usage: unimoe {command}" in out
+    assert max(map(len, out.splitlines())) <= cli.HELP_WIDTH
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 2, "Missing command"),
+        (["chat", "--warmth", "3"], 2, "No such option: --warmth"),
+        (["chat", "--top-k", "many"], 2, "--top-k"),
+        (["chat", "--dtype", "int3"], 2, "--dtype"),
+        (["inspect"], 2, "Missing argument"),
+        (["chat", "Hi"], 1, "'mini' is not available yet"),
+        (["chat", "Hi", "--model", "no/such/place"], 1, "no/such/place"),
+        (["chat", "-", "--model", "no/such/place"], 2, "stdin is empty"),
+        (["chat", "Hi", "--top-p", "0.5"], 2, "no effect at temperature 0"),
+    ],
+)
+def test_an_error_is_one_line_on_stderr(run, words, code, message):
+    got, out, err = run(*words)
+    assert (got, out) == (code, "")
+    assert err.startswith("unimoe: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", [0, 1, 4])
+def test_debug_shows_the_traceback_wherever_it_stands(run, place):
+    words = ["chat", "Hi", "--model", "no/such/place"]
+    code, _, err = run(*words[:place], "--debug", *words[place:])
+    assert code == 1
+    assert "Traceback" in err
+    assert "CheckpointError" in err
+
+
+def test_a_fault_of_ours_is_one_line_too(run, monkeypatch, tmp_path):
+    def broken(*arguments, **options):
+        raise ZeroDivisionError("nobody\nexpected this")
+
+    monkeypatch.setattr("unimoe.recipes.tiny.build_tiny", broken)
+    assert run("tiny", tmp_path) == (
+        1,
+        "",
+        "unimoe: ZeroDivisionError: nobody expected this (--debug shows where)\n",
+    )
+
+
+def test_words_after_two_dashes_are_no_options(chat, tiny_directory):
+    code, out, _ = chat("--", "--debug")
+    assert (code, out) == (0, answer_of(tiny_directory, "--debug") + "\n")
+
+
+def test_the_answer_is_on_stdout_and_the_bill_on_stderr(chat, tiny_directory):
+    code, out, err = chat("What do you see?")
+    assert (code, out) == (0, answer_of(tiny_directory, "What do you see?") + "\n")
+    assert "answer 6 tokens (length)" in err
+    assert "experts a token" in err
+    assert err.count("\n") == 1
+
+
+def test_a_dash_reads_the_question_from_stdin(chat, tiny_directory):
+    code, out, _ = chat("-", stdin="What do you\nhear?\n")
+    assert (code, out) == (0, answer_of(tiny_directory, "What do you\nhear?") + "\n")
+
+
+def test_json_is_one_object_with_text_usage_reason_and_seed(chat, tiny_directory):
+    code, out, err = chat("Hello", "--json", "--seed", 5)
+    answer = json.loads(out)
+    assert (code, err) == (0, "")
+    assert sorted(answer) == ["finish_reason", "seed", "text", "usage"]
+    assert answer["text"] == answer_of(tiny_directory, "Hello")
+    assert (answer["finish_reason"], answer["seed"]) == ("length", 5)
+    assert answer["usage"]["new_tokens"] == 6
+    assert answer["usage"]["prompt_tokens"]["image"] == 0
+
+
+def test_every_sampling_option_arrives(chat, tiny_directory):
+    options = {"temperature": 1.5, "top_k": 40, "top_p": 0.9, "min_p": 0.01, "seed": 3}
+    flags = [w for name, value in options.items() for w in (f"--{name.replace('_', '-')}", value)]
+    more = ["--repetition-penalty", 1.3, "--top-p-routing", 0.4, "--stop", "zq", "--stop-token", 7]
+    code, out, _ = chat("Hello", *flags, *more)
+    expected = answer_of(
+        tiny_directory,
+        "Hello",
+        **options,
+        repetition_penalty=1.3,
+        top_p_routing=0.4,
+        stop="zq",
+        stop_tokens=[7],
+    )
+    assert (code, out) == (0, expected + "\n")
+
+
+def test_the_system_text_changes_the_prompt(chat):
+    _, short, _ = chat("Hello", "--json", "--system", "Hi")
+    _, long, _ = chat("Hello", "--json", "--system", "You are a very patient teacher of geometry")
+    counts = [json.loads(out)["usage"]["prompt_tokens"]["text"] for out in (short, long)]
+    assert counts[0] < counts[1]
+
+
+def test_a_picture_that_is_none_fails_with_its_name(chat, tmp_path):
+    path = tmp_path / "notes.jpg"
+    path.write_text("dear diary")
+    code, out, err = chat("What is it?", "--image", path)
+    assert (code, out) == (1, "")
+    assert "notes.jpg" in err
+    assert err.count("\n") == 1
+
+
+def test_defaults_are_those_of_the_library():
+    chat = inspect.signature(cli.chat).parameters
+    names = [name for name in SamplingOptions.__slots__ if name not in ("stop", "stop_tokens")]
+    assert len(names) == 7
+    for name in names:
+        assert chat[name].default == getattr(SamplingOptions(), name)
+
+
+def test_a_conversation_remembers_until_reset(chat):
+    code, out, _ = chat("--json", stdin="Hello\n\nAnd now?\n/reset\nHello\n/exit\nnever read\n")
+    first, second, third = map(json.loads, out.splitlines())
+    counts = [answer["usage"]["prompt_tokens"]["text"] for answer in (first, second, third)]
+    assert code == 0
+    assert counts[0] == counts[2] < counts[1]
+    assert first["text"] == third["text"]
+
+
+def test_media_attach_to_the_next_question_only(chat, tmp_path):
+    path = tmp_path / "a b.png"
+    Image.new("RGB", (60, 60), "navy").save(path)
+    _, out, _ = chat("--json", stdin=f"/image {path}\nWhat?\n/reset\nWhat?\n")
+    first, second = map(json.loads, out.splitlines())
+    assert first["usage"]["prompt_tokens"]["image"] > 0
+    assert second["usage"]["prompt_tokens"]["image"] == 0
+
+
+def test_an_error_ends_a_piped_conversation(chat):
+    code, out, err = chat(stdin="/image no.png\nWhat?\nHello\n")
+    assert (code, out) == (1, "")
+    assert "no.png" in err
+
+
+def test_an_error_at_a_terminal_is_told_and_the_conversation_goes_on(chat, tiny_directory):
+    code, out, err = chat(stdin="/image no.png\nWhat?\nHello\n", is_terminal=True)
+    assert code == 0
+    assert "no.png" in err
+    assert answer_of(tiny_directory, "Hello") in out
+
+
+class InterruptedSession:
+    """A session whose user presses Ctrl-C after the second piece of the first answer."""
+
+    def __init__(self, *arguments, **options):
+        self.prompts = []
+        self.closed = 0
+
+    def respond(self, messages, options, *, top_p_routing=None):
+        from unimoe.infer.session import TextDelta
+
+        self.prompts.append(messages)
+        try:
+            yield TextDelta("one ")
+            yield TextDelta("two ")
+            if len(self.prompts) == 1:
+                raise KeyboardInterrupt
+            yield Usage(
+                prompt_tokens={"text": 1},
+                new_tokens=2,
+                experts_per_token=None,
+                null_share=None,
+                prefill_seconds=0.0,
+                decode_seconds=0.0,
+                finish_reason="stop",
+                seed=0,
+            )
+        finally:
+            self.closed += 1
+
+
+def test_ctrl_c_at_a_terminal_stops_the_answer_and_keeps_what_was_said(run, monkeypatch):
+    session = InterruptedSession()
+    monkeypatch.setattr("unimoe.infer.session.OmniInference", lambda *a, **k: session)
+    code, out, err = run("chat", stdin="first\nsecond\n", is_terminal=True)
+    assert code == 0
+    assert "one two" in out
+    assert "[stopped]" in err
+    assert session.closed == 2
+    assert [part.text for turn in session.prompts[1] for part in turn.content] == [
+        "first",
+        "one two ",
+        "second",
+    ]
+
+
+def test_ctrl_c_ends_a_single_question_with_130(run, monkeypatch):
+    monkeypatch.setattr("unimoe.infer.session.OmniInference", InterruptedSession)
+    code, out, _ = run("chat", "first")
+    assert (code, out) == (130, "one two ")
+
+
+def test_tiny_writes_a_checkpoint_once(run, tmp_path):
+    assert run("tiny", tmp_path / "model") == (0, "", "")
+    code, _, err = run("tiny", tmp_path / "model")
+    assert code == 1
+    assert "already holds" in err
