@@ -14,11 +14,10 @@ import torch
 
 from unimoe.config import OmniConfig
 from unimoe.errors import CheckpointError
+from unimoe.model.allocate import parameter_shapes
 from unimoe.model.dialects import Dialect, config_from_json, dialect_of, origin_of
 from unimoe.model.gguf import GGUFFile
-from unimoe.model.omni import OmniModel
 from unimoe.model.slots import (
-    Shape,
     Slot,
     TensorReport,
     compare,
@@ -28,19 +27,6 @@ from unimoe.model.slots import (
 from unimoe.model.storage import SafetensorsFiles, TensorSource, read_json
 
 CONFIG_NAME = "config.json"
-
-
-def meta_model(config: OmniConfig) -> OmniModel:
-    """The model without any storage: names and shapes, whatever its size."""
-    with torch.device("meta"):
-        return OmniModel(config)
-
-
-def parameter_shapes(config: OmniConfig) -> dict[str, Shape]:
-    """Shapes of our parameters by name."""
-    return {
-        name: tuple(parameter.shape) for name, parameter in meta_model(config).named_parameters()
-    }
 
 
 def slots_in(dialect: Dialect, config: OmniConfig) -> dict[str, Slot]:
@@ -68,10 +54,11 @@ class Checkpoint:
     @cached_property
     def report(self) -> TensorReport:
         """What fits, from names and shapes alone."""
+        types = self.tensors.stored_types
         return compare(
             self.slots,
             self.tensors.shapes,
-            foreign=self.tensors.foreign,
+            foreign={key: types[key] for key in types if key not in self.tensors.dtypes},
             ties_embeddings=self.config.core.ties_embeddings,
         )
 

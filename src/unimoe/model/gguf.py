@@ -70,7 +70,9 @@ class GGUFFile:
             for key, tensor in self._stored.items()
         }
         self.dtypes: Mapping[str, torch.dtype] = dict.fromkeys(self._stored, torch.float32)
-        self.foreign: Mapping[str, str] = {}
+        self.stored_types: Mapping[str, str] = {
+            key: tensor.tensor_type.name for key, tensor in self._stored.items()
+        }
         self.config = self._config()
 
     def read(self, key: str) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unimoe.config import OmniConfig
 from unimoe.errors import ConfigError
-from unimoe.model.checkpoint import meta_model
+from unimoe.model.allocate import meta_model
 from unimoe.model.omni import OmniModel
 
 _HEADROOM = 0.9

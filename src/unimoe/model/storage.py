@@ -51,12 +51,12 @@ class TensorSource(Protocol):
 
     @property
     def dtypes(self) -> Mapping[str, torch.dtype]:
-        """Of every tensor that holds plain floating-point numbers."""
+        """What `read` gives, for every tensor that holds floating-point numbers."""
         ...
 
     @property
-    def foreign(self) -> Mapping[str, str]:
-        """Names of the types of all others, quantised ones for instance."""
+    def stored_types(self) -> Mapping[str, str]:
+        """Name of the type in the file, of every tensor."""
         ...
 
     def read(self, key: str) -> Tensor:
@@ -91,7 +91,7 @@ class SafetensorsFiles:
         self._open: dict[str, Any] = {}
         self.shapes: dict[str, Shape] = {}
         self.dtypes: dict[str, torch.dtype] = {}
-        self.foreign: dict[str, str] = {}
+        self.stored_types: dict[str, str] = {}
         for name, listed in files.items():
             self._add(directory / name, listed)
 
@@ -112,10 +112,9 @@ class SafetensorsFiles:
             view = opened.get_slice(key)
             self._file_of[key] = path.name
             self.shapes[key] = tuple(view.get_shape())
+            self.stored_types[key] = view.get_dtype()
             if view.get_dtype() in _LOADABLE:
                 self.dtypes[key] = _DTYPES[view.get_dtype()]
-            else:
-                self.foreign[key] = view.get_dtype()
 
 
 def read_json(path: Path) -> dict[str, Any]:

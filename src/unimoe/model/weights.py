@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unimoe.config import OmniConfig
 from unimoe.errors import CheckpointError, ConfigError
+from unimoe.model.allocate import allocate, meta_model, parameter_shapes
 from unimoe.model.checkpoint import (
     CONFIG_NAME,
     Checkpoint,
-    meta_model,
     open_checkpoint,
     slots_in,
 )
@@ -68,7 +68,10 @@ def load_model(
     dtypes = _parameter_dtypes(checkpoint, dtype)
     devices = _device_map(checkpoint.config, dtypes, device, device_map)
     model = meta_model(checkpoint.config)
-    _allocate(model, dtypes, devices)
+    allocate(
+        model,
+        lambda name, shape: torch.empty(shape, dtype=dtypes[name], device=device_of(name, devices)),
+    )
     _fill(model, checkpoint)
     spread(model)
     return model.eval()
@@ -155,8 +158,7 @@ class _StoredParameters:
         self._parts: dict[str, list[tuple[str, Slot]]] = {}
         for key, slot in checkpoint.slots.items():
             self._parts.setdefault(slot.parameter, []).append((key, slot))
-        shapes = meta_model(checkpoint.config).named_parameters()
-        self._shapes = {name: parameter.shape for name, parameter in shapes}
+        self._shapes = parameter_shapes(checkpoint.config)
         self._last: tuple[str, Tensor] | None = None
 
     def read(self, name: str) -> Tensor:
@@ -204,19 +206,6 @@ def _device_map(
     memory = available_memory()
     widest = max(dtype.itemsize for dtype in dtypes.values())
     return plan_devices(config, memory, widest) if memory else {"": "cpu"}
-
-
-def _allocate(
-    model: OmniModel, dtypes: Mapping[str, torch.dtype], devices: Mapping[str, str]
-) -> None:
-    """Give every parameter of a meta model its memory; what it holds is filled in next."""
-    for name, parameter in list(model.named_parameters()):
-        owner, _, leaf = name.rpartition(".")
-        empty = torch.empty(parameter.shape, dtype=dtypes[name], device=device_of(name, devices))
-        module = model.get_submodule(owner)
-        setattr(module, leaf, nn.Parameter(empty, requires_grad=parameter.requires_grad))
-    # A buffer outside of checkpoints would stay empty here: modules must compute such values.
-    assert not [name for name, buffer in model.named_buffers() if buffer.is_meta]
 
 
 @torch.no_grad()

@@ -1,0 +1,36 @@
+"""A model without storage, and memory for it.
+
+In:  a configuration.  Out: an `OmniModel` on the meta device, of any size at no cost; `allocate`
+then gives every parameter its own memory, which nobody has to initialise first.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from unimoe.config import OmniConfig
+from unimoe.model.omni import OmniModel
+
+
+def meta_model(config: OmniConfig) -> OmniModel:
+    """The model without any storage: names and shapes only."""
+    with torch.device("meta"):
+        return OmniModel(config)
+
+
+def parameter_shapes(config: OmniConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of our parameters by name."""
+    return {
+        name: tuple(parameter.shape) for name, parameter in meta_model(config).named_parameters()
+    }
+
+
+def allocate(model: OmniModel, empty: Callable[[str, torch.Size], Tensor]) -> None:
+    """Replace every parameter of a meta model by `empty(name, shape)`, which holds real memory."""
+    for name, parameter in list(model.named_parameters()):
+        owner, _, leaf = name.rpartition(".")
+        module = model.get_submodule(owner)
+        setattr(module, leaf, nn.Parameter(empty(name, parameter.shape)))
+    # No checkpoint holds these, so they would stay empty: modules must compute such values.
+    assert not [name for name, buffer in model.named_buffers() if buffer.is_meta]
