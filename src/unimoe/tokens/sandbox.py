@@ -26,11 +26,11 @@ from unimoe.errors import CheckpointError, RequestError
 
 _BUDGET = 100_000_000
 """Characters and items a rendering may touch, besides this:"""
-_PASSES = 100
+_PASSES = 300
 """Times it may go over everything it is given."""
-_STEP_COST = 300
-"""What a step costs besides; a chat of a hundred turns takes some thousand steps."""
-_ITEM_COST = 30
+_STEP_COST = 1_000
+"""What a step costs besides; a chat of a hundred turns takes some thousands of them."""
+_ITEM_COST = 200
 """What an item of a list costs besides its characters: counting it is a step of ours."""
 _MAX_INDENT = 16
 # Each makes a string as long as a number says, which no budget can see beforehand.
