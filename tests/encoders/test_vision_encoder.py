@@ -1,0 +1,120 @@
+import dataclasses
+
+import pytest
+import torch
+from transformers.models.dinov2 import Dinov2Config, Dinov2Model
+from transformers.models.siglip import SiglipVisionConfig, SiglipVisionModel
+
+from unimoe.config import VisionConfig
+from unimoe.encoders import vision
+from unimoe.encoders.vision import VisionEncoder
+from unimoe.errors import ConfigError
+
+SIGLIP = VisionConfig(
+    hidden_size=32,
+    num_layers=2,
+    num_heads=4,
+    ffn_width=64,
+    image_side=23,
+    patch_side=4,
+    pool_side=3,
+)
+DINOV2 = dataclasses.replace(SIGLIP, tower="dinov2", hidden_act="gelu")
+
+
+def encoder_of(config: VisionConfig) -> VisionEncoder:
+    torch.manual_seed(0)
+    return VisionEncoder(config, hidden_size=48).eval()
+
+
+def tiles(count: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(count, 3, 23, 23, generator=torch.manual_seed(seed))
+
+
+@pytest.mark.parametrize("config", [SIGLIP, DINOV2], ids=["siglip", "dinov2"])
+def test_a_tile_becomes_its_tokens(config: VisionConfig) -> None:
+    assert encoder_of(config)(tiles(2)).shape == (2, 9, 48)
+
+
+@torch.no_grad()
+def test_siglip_states_are_those_before_the_final_norm() -> None:
+    encoder = encoder_of(SIGLIP)
+    eager = SiglipVisionModel(
+        SiglipVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=23,
+            patch_size=4,
+            vision_use_head=False,
+            attn_implementation="eager",
+        )
+    ).eval()
+    eager.load_state_dict(encoder.tower.state_dict())
+    states = eager(tiles(2), output_hidden_states=True)
+    ours = encoder._siglip_patches(tiles(2))
+    torch.testing.assert_close(ours, states.hidden_states[-1], rtol=0, atol=2e-6)
+    torch.testing.assert_close(
+        encoder.tower.post_layernorm(ours), states.last_hidden_state, rtol=0, atol=1e-5
+    )
+
+
+@torch.no_grad()
+def test_dinov2_states_are_normed_and_without_the_class_token() -> None:
+    encoder = encoder_of(DINOV2)
+    eager = Dinov2Model(
+        Dinov2Config(
+            hidden_size=32,
+            mlp_ratio=2,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=23,
+            patch_size=4,
+            attn_implementation="eager",
+        )
+    ).eval()
+    eager.load_state_dict(encoder.tower.state_dict())
+    ours = encoder._dinov2_patches(tiles(2))
+    torch.testing.assert_close(ours, eager(tiles(2)).last_hidden_state[:, 1:], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_picture_in_every_prompt_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, seen = encoder_of(SIGLIP), []
+    encoder.tower.encoder.register_forward_pre_hook(
+        lambda _, __, named: seen.append(len(named["inputs_embeds"])), with_kwargs=True
+    )
+    monkeypatch.setattr(vision, "TILES_PER_CHUNK", 2)
+    pictures = tiles(3)
+    features = encoder(torch.cat([pictures, pictures, pictures[:1]]))
+    assert seen == [2, 1]
+    alone = torch.cat([encoder(picture[None]) for picture in pictures])
+    torch.testing.assert_close(features[:3], alone, rtol=0, atol=1e-6)
+    assert torch.equal(features[:3], features[3:6])
+    assert torch.equal(features[0], features[6])
+
+
+def test_pixels_are_cast_to_the_weights() -> None:
+    assert encoder_of(SIGLIP).bfloat16()(tiles(1)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("config", [SIGLIP, DINOV2], ids=["siglip", "dinov2"])
+def test_an_encoder_on_the_meta_device_holds_nothing_but_parameters(config: VisionConfig) -> None:
+    with torch.device("meta"):
+        encoder = VisionEncoder(config, hidden_size=48)
+    assert {parameter.device.type for parameter in encoder.parameters()} == {"meta"}
+    assert list(encoder.buffers()) == []
+
+
+def test_a_frozen_tower_still_lets_the_aligner_learn() -> None:
+    encoder = encoder_of(SIGLIP)
+    encoder.tower.requires_grad_(False)
+    encoder(tiles(2)).sum().backward()
+    assert all(parameter.grad is None for parameter in encoder.tower.parameters())
+    assert all(parameter.grad.any() for parameter in encoder.aligner.parameters())
+
+
+def test_dinov2_refuses_a_width_that_is_no_multiple() -> None:
+    with pytest.raises(ConfigError, match="ffn_width 65 is no multiple of hidden_size 32"):
+        dataclasses.replace(DINOV2, ffn_width=65)
