@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import soxr
-from av.audio.frame import AudioFrame
+from av.audio.frame import AudioFrame, format_dtypes
+from av.audio.plane import AudioPlane
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from jaxtyping import Float, Float32
@@ -95,11 +96,11 @@ def load_sound_track(source: SourceBytes, limits: MediaLimits) -> SoundTrack | N
         stream = cast("AudioStream | None", container.streams.best("audio"))
         if stream is None:
             return None
-        prepare_decoder(stream, limits)
+        prepare_decoder(stream, source.name, limits)
         frames = _sounding_frames(container, stream)
         first = next(frames, None)
         if first is None:
-            raise MediaError(f"{source.name}: 0 samples of sound. Give a file that holds sound")
+            raise _no_sound(source.name)
         rate_hz = first.sample_rate
         blocks = _mono_blocks(chain([first], frames), rate_hz, source.name, limits)
         samples = _resampled(blocks, rate_hz, source.name)
@@ -150,7 +151,7 @@ def _waveform_of_array(samples: NDArray[Any], rate_hz: int, limits: MediaLimits)
             f"Transpose or convert it"
         )
     if len(samples) == 0:
-        raise MediaError("array: 0 samples of sound. Give at least one")
+        raise _no_sound("array")
     _require_rate(rate_hz, "array")
     require_within("array", len(samples) / rate_hz, "seconds", "max_seconds", limits)
     mono = _mono(samples)
@@ -202,10 +203,17 @@ def _seconds_of(frame: AudioFrame) -> float | None:
 
 
 def _channels_last(frame: AudioFrame) -> NDArray[Any]:
-    samples = frame.to_ndarray()
+    """Samples [samples, channels] of a frame, in its own type."""
+    # Not frame.to_ndarray(): from 8 channels on it reads beyond the planes there are.
+    num_channels = frame.layout.nb_channels
+    dtype = np.dtype(format_dtypes[frame.format.name])
     if frame.format.is_planar:
-        return samples.T
-    return samples.reshape(frame.samples, -1)
+        planes = [AudioPlane(frame, channel) for channel in range(num_channels)]
+        return np.stack(
+            [np.frombuffer(memoryview(p), dtype, frame.samples) for p in planes], axis=1
+        )
+    packed = np.frombuffer(memoryview(AudioPlane(frame, 0)), dtype, frame.samples * num_channels)
+    return cast("NDArray[Any]", packed.reshape(frame.samples, num_channels))
 
 
 def _mono(samples: NDArray[Any]) -> Float32[np.ndarray, "samples"]:
@@ -263,4 +271,11 @@ def _resampled(
     resampler = soxr.ResampleStream(rate_hz, AUDIO_RATE_HZ, 1, dtype="float32", quality="HQ")
     parts = [resampler.resample_chunk(block) for block in blocks]
     parts.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-    return cast("NDArray[np.float32]", np.concatenate(parts))
+    samples = np.concatenate(parts)
+    if len(samples) == 0:
+        raise _no_sound(name)
+    return cast("NDArray[np.float32]", samples)
+
+
+def _no_sound(name: str) -> MediaError:
+    return MediaError(f"{name}: 0 samples of sound at 16 kHz. Give a recording that has a length")

@@ -8,10 +8,12 @@ allocates a frame beyond `MediaLimits.max_pixels`, not even while FFmpeg looks a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import av
+from av.codec import CodecContext
 from av.container import InputContainer
 from av.stream import Stream
 
@@ -23,7 +25,7 @@ _DECODERS = (
     "h264 hevc vp8 vp9 libvpx libvpx-vp9 av1 libdav1d mpeg4 mpeg1video mpeg2video h263 mjpeg "
     "prores dnxhd gif theora ffv1 qtrle png rawvideo aac mp3 mp3float mp2 mp2float opus libopus "
     "vorbis flac alac ac3 eac3 amrnb amrwb adpcm_ima_wav adpcm_ms adpcm_ima_qt pcm_alaw pcm_mulaw "
-    "pcm_u8 pcm_s8 pcm_s16le pcm_s16be pcm_s24le pcm_s24be pcm_s32le pcm_s32be pcm_s64le pcm_f32le "
+    "pcm_u8 pcm_s8 pcm_s16le pcm_s16be pcm_s24le pcm_s24be pcm_s32le pcm_s32be pcm_f32le "
     "pcm_f32be pcm_f64le pcm_f64be"
 )
 
@@ -52,10 +54,10 @@ def open_container(source: SourceBytes, limits: MediaLimits) -> Iterator[InputCo
             BytesIO(data),
             "r",
             format=kind,
-            options={**decoder_options(limits), "format_whitelist": _DEMUXERS[kind]},
+            options={**_decoder_options(limits), "format_whitelist": _DEMUXERS[kind]},
             metadata_errors="replace",
             timeout=_TIMEOUT_S,
-            io_open=_refuse_other_file,
+            io_open=partial(_refuse_other_file, source.name),
         ) as container:
             # Raw streams hold no length: FFmpeg's guess from a first bit rate may be far off.
             if kind not in ("mp3", "aac"):
@@ -69,13 +71,15 @@ def open_container(source: SourceBytes, limits: MediaLimits) -> Iterator[InputCo
         ) from error
 
 
-def prepare_decoder(stream: Stream, limits: MediaLimits) -> None:
+def prepare_decoder(stream: Stream, name: str, limits: MediaLimits) -> None:
     """Bound what the decoder of a stream may do; to be called before its first packet."""
-    stream.codec_context.options = decoder_options(limits)
+    # Against PyAV's annotations: None for a codec that FFmpeg does not know.
+    if cast("CodecContext | None", stream.codec_context) is None:
+        raise MediaError(f"{name}: an unknown {stream.type} codec. Convert it, for example to MP4")
+    stream.codec_context.options = _decoder_options(limits)
 
 
-def decoder_options(limits: MediaLimits) -> dict[str, str]:
-    """FFmpeg options that every decoder here runs under."""
+def _decoder_options(limits: MediaLimits) -> dict[str, str]:
     return {"codec_whitelist": _DECODERS.replace(" ", ","), "max_pixels": str(limits.max_pixels)}
 
 
@@ -124,7 +128,7 @@ def _without_id3(data: bytes) -> bytes:
 
 def _require_whole(data: bytes, kind: str, name: str) -> None:
     """Refuse a file that ends before its own header says so."""
-    ends = {"mov": _mp4_end, "matroska": _matroska_end, "wav": _wav_end}
+    ends = {"mov": _mp4_end, "matroska": _matroska_end, "wav": _wav_end, "gif": _gif_end}
     end = ends[kind](data) if kind in ends else 0
     # A missing pad byte after an odd chunk harms nobody.
     if end > len(data) + 1:
@@ -179,8 +183,26 @@ def _wav_end(data: bytes) -> int:
     return position
 
 
-def _refuse_other_file(url: str, *_: Any) -> NoReturn:
-    raise MediaError(f"the file wants to read {url[:200]!r}. Give one that holds all its data")
+def _gif_end(data: bytes) -> int:
+    """Where the trailer, or the last whole block before the end, stands; past it when cut."""
+    position = 13 + _gif_palette_bytes(data[10:11])
+    while position < len(data) and data[position : position + 1] in (b"!", b","):
+        if data[position : position + 1] == b",":
+            position += 11 + _gif_palette_bytes(data[position + 9 : position + 10])
+        else:
+            position += 2
+        while position < len(data) and data[position]:
+            position += 1 + data[position]
+        position += 1
+    return position + 1
+
+
+def _gif_palette_bytes(flags: bytes) -> int:
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
+
+
+def _refuse_other_file(name: str, *_: Any) -> NoReturn:
+    raise MediaError(f"{name}: wants to read another file. Give one that holds all its data")
 
 
 def _reason(error: BaseException) -> str:

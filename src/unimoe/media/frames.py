@@ -159,6 +159,7 @@ def _picture_stream(
     stream = cast("VideoStream | None", container.streams.best("video"))
     if stream is None or stream.disposition & Disposition.attached_pic:
         raise MediaError(f"{source.name}: holds no video. Give a video file, or load it as audio")
+    prepare_decoder(stream, source.name, limits)
     require_within(source.name, stream.frames, "frames", "max_frames", limits)
     if not (stream.codec_context.width and stream.codec_context.height):
         raise MediaError(
@@ -168,7 +169,6 @@ def _picture_stream(
     require_picture_size(
         source.name, stream.codec_context.width, stream.codec_context.height, limits
     )
-    prepare_decoder(stream, limits)
     stream.thread_type = "AUTO"
     return stream
 

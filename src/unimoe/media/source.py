@@ -9,13 +9,22 @@ import base64
 import binascii
 import re
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
 from unimoe.config import MediaLimits
 from unimoe.errors import MediaError
 
-MediaSource: TypeAlias = str | Path | bytes | BinaryIO
+
+@runtime_checkable
+class BinaryReader(Protocol):
+    """What is read of a file object."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes from where it stands."""
+
+
+MediaSource: TypeAlias = str | Path | bytes | BinaryReader
 
 DEFAULT_LIMITS = MediaLimits()
 
@@ -52,7 +61,7 @@ def read_source(source: MediaSource, *, limits: MediaLimits = DEFAULT_LIMITS) ->
         found = SourceBytes(_data_uri_bytes(source, limits), "data URI")
     elif isinstance(source, str | Path):
         found = _file_bytes(source, limits)
-    elif hasattr(source, "read"):
+    elif isinstance(source, BinaryReader):
         found = _stream_bytes(source, limits)
     else:
         raise MediaError(
@@ -66,7 +75,7 @@ def read_source(source: MediaSource, *, limits: MediaLimits = DEFAULT_LIMITS) ->
 
 
 def require_within(
-    name: str, value: float, unit: str, limit_name: LimitName, limits: MediaLimits
+    name: str, value: float | int, unit: str, limit_name: LimitName, limits: MediaLimits
 ) -> None:
     """Refuse a value beyond its limit.
 
@@ -100,7 +109,7 @@ def require_picture_size(name: str, width: int, height: int, limits: MediaLimits
     require_within(name, aspect, f"times as long as wide {size}", "max_aspect", limits)
 
 
-def _grouped(value: float) -> str:
+def _grouped(value: float | int) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
 
 
@@ -125,7 +134,7 @@ def _file_bytes(path: str | Path, limits: MediaLimits) -> SourceBytes:
         ) from error
 
 
-def _stream_bytes(stream: BinaryIO, limits: MediaLimits) -> SourceBytes:
+def _stream_bytes(stream: BinaryReader, limits: MediaLimits) -> SourceBytes:
     name = str(getattr(stream, "name", type(stream).__name__))
     try:
         # One byte more than allowed tells an endless stream from a full one.

@@ -49,13 +49,16 @@ def frames_on_screen(
 ) -> Int64[np.ndarray, "taken"]:
     """Frames on screen at `num_taken` moments spread evenly from the first frame to the last.
 
-    Times ascend. A frame counts as on screen from half a typical frame before it comes on, so that
-    at a constant rate this is the nearest frame; there an even `num_taken` never meets a tie.
+    Times ascend. A frame takes over half a typical frame before it comes on, or midway from its
+    predecessor where that is closer: at a constant rate the nearest frame is on screen, and an even
+    `num_taken` never meets a tie there.
     """
     moments = np.linspace(times_seconds[0], times_seconds[-1], num_taken)
-    if len(times_seconds) > 1:
-        moments += np.median(np.diff(times_seconds)) / 2
-    return np.searchsorted(times_seconds, moments, side="right") - 1
+    if len(times_seconds) == 1:
+        return np.zeros(num_taken, np.int64)
+    gaps = np.diff(times_seconds)
+    take_overs = times_seconds[1:] - np.minimum(gaps, np.median(gaps)) / 2
+    return np.searchsorted(take_overs, moments, side="right")
 
 
 def frame_file_stride(num_files: int, bound: int) -> int:
