@@ -11,7 +11,7 @@ from PIL import Image
 
 from unimoe import cli
 from unimoe.infer.sampling import SamplingOptions
-from unimoe.infer.session import OmniInference
+from unimoe.infer.session import OmniInference, TextDelta
 from unimoe.infer.usage import Usage
 
 COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
@@ -203,7 +203,7 @@ def test_an_error_at_a_terminal_is_told_and_the_conversation_goes_on(chat, tiny_
     assert answer_of(tiny_directory, "Hello") in out
 
 
-class InterruptedSession:
+class InterruptedSession(OmniInference):
     """A session whose user presses Ctrl-C after the second piece of the first answer."""
 
     def __init__(self, *arguments, **options):
@@ -211,8 +211,6 @@ class InterruptedSession:
         self.closed = 0
 
     def respond(self, messages, options, *, top_p_routing=None):
-        from unimoe.infer.session import TextDelta
-
         self.prompts.append(messages)
         try:
             yield TextDelta("one ")

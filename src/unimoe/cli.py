@@ -20,12 +20,16 @@ import typer
 from unimoe.errors import ConfigError, RequestError, UnimoeError
 
 if TYPE_CHECKING:
-    from unimoe.infer.sampling import SamplingOptions
-    from unimoe.infer.session import OmniInference, TextDelta
+    from unimoe.infer.conversation import Conversation
+    from unimoe.infer.session import AnswerEvents, OmniInference
     from unimoe.infer.usage import Usage
-    from unimoe.tokens.message import Message, Part
+    from unimoe.model.inspect import Inspection
+    from unimoe.model.omni import OmniModel
 
 HELP_WIDTH = 100
+_PROBE = """The museum opens at nine. A guide meets the visitors at the door and leads them through
+the old town: first the harbour, where 40 ships can lie, then the market, and at last the tower. "Is
+it far?" asks a child. It is not; from the bridge one sees all of it at once."""
 
 app = typer.Typer(
     help="Run omnimodal mixture-of-experts models on text, images, sound and video.",
@@ -101,9 +105,9 @@ def chat(
         question = sys.stdin.read().strip()
         if not question:
             raise RequestError("the question on stdin is empty; write it there, or give it as text")
+    from unimoe.infer.conversation import Conversation
     from unimoe.infer.sampling import SamplingOptions
     from unimoe.infer.session import media_parts
-    from unimoe.tokens.message import message
 
     sampling = SamplingOptions(
         max_new_tokens=max_new_tokens,
@@ -116,49 +120,108 @@ def chat(
         stop=tuple(stop or ()),
         stop_tokens=tuple(stop_token or ()),
     )
-    talk = _Talk(
-        session=_load(model, device, dtype),
-        sampling=sampling,
-        top_p_routing=top_p_routing,
-        as_json=as_json,
-        opening=[message("system", system)] if system is not None else [],
-        attached=list(media_parts(image=image, audio=audio, video=video)),
+    conversation = Conversation(
+        _load(model, device, dtype), sampling, top_p_routing=top_p_routing, system=system
     )
+    conversation.attach(*media_parts(image=image, audio=audio, video=video))
     if question is None:
-        talk.converse()
+        _converse(conversation, as_json)
     else:
-        talk.ask(question)
+        _show(conversation.ask(question), as_json)
 
 
 @app.command()
 def inspect(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Checkpoint directory.")],
+    path: Annotated[str, typer.Argument(metavar="DIR", help="Checkpoint directory or GGUF file.")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show what a checkpoint is made of, without loading it."""
-    from unimoe.model.inspect import describe
+    """Show what a checkpoint is made of, without reading its weights.
 
-    inspection = describe(directory)
-    print(json.dumps(dataclasses.asdict(inspection)) if as_json else inspection)
+    Its configuration alone is enough, whatever its size.
+    """
+    from unimoe.model.inspect import describe, render
+
+    inspection = describe(path)
+    print(json.dumps(_inspection_object(inspection)) if as_json else render(inspection))
 
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Checkpoint directory.")],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="Directory to write.")],
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Directory or GGUF file.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="Directory to write.")],
     *,
     to: Annotated[Literal["released", "unimoe"], typer.Option(help="Names of the tensors in DST.")],
 ) -> None:
     """Rewrite a checkpoint with the names of the release, or with ours; no value changes."""
     from unimoe.model.weights import convert
 
-    convert(source, target, dialect=to)
+    with _waiting(f"converting {source}"):
+        convert(source, target, dialect=to)
+
+
+@app.command()
+def upcycle(
+    dense: Annotated[str, typer.Argument(metavar="DENSE", help="Directory or GGUF file.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Directory to write.")],
+    *,
+    routed: Annotated[int, typer.Option(help="Routed experts a layer.")] = 4,
+    null: Annotated[int, typer.Option(help="Null experts: free, and zero.")] = 1,
+    shared: Annotated[int, typer.Option(help="Shared experts, which every token takes.")] = 2,
+    routed_width: Annotated[
+        int | None, typer.Option(help="Of a routed expert.", show_default="as the dense block")
+    ] = None,
+    shared_width: Annotated[
+        int | None, typer.Option(help="Of a shared expert.", show_default="an eighth of it")
+    ] = None,
+    top_p: Annotated[float, typer.Option(help="Take experts until this probability.")] = 0.7,
+    top_k: Annotated[
+        int | None, typer.Option(help="Take so many instead.", show_default="by top-p")
+    ] = None,
+    rule: Annotated[
+        Literal["paper", "released"], typer.Option(help="How experts are weighed.")
+    ] = "paper",
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="I=DIR", help="Routed expert I copies this model; may be repeated."),
+    ] = None,
+    preserve: Annotated[
+        bool, typer.Option(help="Stay near the dense model, or copy its blocks as they are.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Of the new router.")] = 0,
+) -> None:
+    """Make a mixture of experts of a dense model, and tell how far it went from it."""
+    from unimoe.config import MoEConfig, RouterConfig
+    from unimoe.model.checkpoint import open_checkpoint
+    from unimoe.model.upcycle import upcycle
+    from unimoe.model.weights import copy_companions, load_model, save_model
+
+    router = RouterConfig(
+        num_routed=routed,
+        num_null=null,
+        num_shared=shared,
+        top_p=top_p if top_k is None else None,
+        top_k=top_k,
+        rule=rule,
+    )
+    with _waiting(f"upcycling {dense}"):
+        base = load_model(dense)
+        width = base.config.core.ffn_width
+        moe = MoEConfig(
+            router=router,
+            routed_width=width if routed_width is None else routed_width,
+            shared_width=max(width // 8, 1) if shared_width is None else shared_width,
+        )
+        sources = {expert: load_model(path) for expert, path in map(_expert_source, source or ())}
+        model = upcycle(base, moe, sources=sources, preserve=preserve, seed=seed)
+        save_model(model, out)
+        copy_companions(open_checkpoint(Path(dense)), Path(out))
+    print(_distance_line(base, model, out))
 
 
 @app.command()
 def tiny(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to write.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Directory to write.")],
     *,
     seed: Annotated[int, typer.Option(help="Another seed makes another model.")] = 0,
     rule: Annotated[
@@ -199,90 +262,66 @@ def _failure(error: Exception) -> tuple[str, int]:
     return f"{type(error).__name__}: {error} (--debug shows where)", 1
 
 
-@dataclasses.dataclass(slots=True)
-class _Talk:
-    """A conversation on the terminal."""
+def _converse(conversation: "Conversation", as_json: bool) -> None:
+    """Answer line after line, until /exit or the end of stdin."""
+    from unimoe.infer.session import media_parts
 
-    session: "OmniInference"
-    sampling: "SamplingOptions"
-    top_p_routing: float | None
-    as_json: bool
-    opening: "list[Message]"
-    """What stays when the conversation is forgotten."""
-    attached: "list[Part]"
-    """What goes with the next question."""
-    turns: "list[Message]" = dataclasses.field(default_factory=list)
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  lets input() edit and recall lines
+    while (line := _read_line()) not in (None, "/exit"):
+        command, _, argument = line.partition(" ")
+        if command == "/reset":
+            conversation.reset()
+        elif command in ("/image", "/audio", "/video"):
+            conversation.attach(*media_parts(**{command.removeprefix("/"): argument.strip()}))
+        elif line:
+            _ask_and_go_on(conversation, line, as_json)
 
-    def converse(self) -> None:
-        """Answer line after line, until /exit or the end of stdin."""
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  lets input() edit and recall lines
-        while (line := _read_line()) not in (None, "/exit"):
-            command, _, argument = line.partition(" ")
-            if command == "/reset":
-                self.turns.clear()
-            elif command in ("/image", "/audio", "/video"):
-                self._attach(command.removeprefix("/"), argument.strip())
-            elif line:
-                self._ask_and_go_on(line)
 
-    def ask(self, question: str) -> None:
-        """Print the answer to a question, and remember both."""
-        from unimoe.tokens.message import message
+def _ask_and_go_on(conversation: "Conversation", question: str, as_json: bool) -> None:
+    """At a terminal, neither errors nor Ctrl-C end the conversation; in a pipe they do."""
+    try:
+        _show(conversation.ask(question), as_json)
+    except KeyboardInterrupt:
+        if not sys.stdin.isatty():
+            raise
+        print("\n[stopped]", file=sys.stderr)
+    except UnimoeError as error:
+        if not sys.stdin.isatty():
+            raise
+        _report(str(error))
 
-        turn = message("user", *self.attached, question)
-        self.attached = []
-        events = self.session.respond(
-            [*self.opening, *self.turns, turn], self.sampling, top_p_routing=self.top_p_routing
-        )
-        text: list[str] = []
-        try:
-            self._print(events, text)
-        finally:  # stopped by Ctrl-C, the part that was shown is what was said
-            self.turns += [turn, message("assistant", "".join(text))]
 
-    def _ask_and_go_on(self, question: str) -> None:
-        """As `ask`; at a terminal, errors and Ctrl-C do not end the conversation."""
-        try:
-            self.ask(question)
-        except KeyboardInterrupt:
-            if not sys.stdin.isatty():
-                raise
-            print("\n[stopped]", file=sys.stderr)
-        except UnimoeError as error:
-            if not sys.stdin.isatty():
-                raise
-            _report(str(error))
+def _show(events: "AnswerEvents", as_json: bool) -> None:
+    """Print an answer while it comes, or one JSON object when it is there."""
+    from unimoe.infer.session import TextDelta
 
-    def _attach(self, kind: str, source: str) -> None:
-        from unimoe.infer.session import media_parts
-
-        self.attached += media_parts(**{kind: source})
-
-    def _print(self, events: "Iterator[TextDelta | Usage]", text: list[str]) -> None:
-        """Show the answer, and collect its pieces in `text` while they come."""
-        from unimoe.infer.session import TextDelta
-
+    pieces: list[str] = []
+    with contextlib.closing(events):
         for event in events:
             if isinstance(event, TextDelta):
-                text.append(event.text)
-                if not self.as_json:
+                pieces.append(event.text)
+                if not as_json:
                     print(event.text, end="", flush=True)
-            elif self.as_json:
-                print(json.dumps(_answer_object("".join(text), event)))
+            elif as_json:
+                print(json.dumps(_answer_object("".join(pieces), event)))
             else:
                 print(flush=True)
                 print(_usage_line(event), file=sys.stderr)
 
 
-def _load(model: str, device: str, dtype: str) -> "OmniInference":
+@contextlib.contextmanager
+def _waiting(message: str) -> Iterator[None]:
+    """A sign of life on a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    waiting = (
-        console.status(f"loading {model}") if console.is_terminal else contextlib.nullcontext()
-    )
-    with waiting:
+    with console.status(message) if console.is_terminal else contextlib.nullcontext():
+        yield
+
+
+def _load(model: str, device: str, dtype: str) -> "OmniInference":
+    with _waiting(f"loading {model}"):
         from unimoe.infer.session import OmniInference
 
         return OmniInference(model, device_map=device, dtype=dtype)
@@ -305,6 +344,42 @@ def _answer_object(text: str, usage: "Usage") -> dict[str, Any]:
     spent = dataclasses.asdict(usage)
     outcome = {name: spent.pop(name) for name in ("finish_reason", "seed")}
     return {"text": text, **outcome, "usage": spent}
+
+
+def _expert_source(text: str) -> tuple[int, str]:
+    """`2=DIR` as (2, "DIR")."""
+    expert, equals, path = text.partition("=")
+    if not (expert.isdecimal() and equals and path):
+        raise RequestError(f"--source is {text!r}; need the number of an expert, as in 2=DIR")
+    return int(expert), path
+
+
+def _distance_line(dense: "OmniModel", model: "OmniModel", directory: str) -> str:
+    """How far an upcycled model is from the dense one, on a paragraph of text."""
+    import torch
+
+    from unimoe.model.upcycle import distance
+    from unimoe.tokens.vocabulary import Vocabulary
+
+    ids = Vocabulary.from_directory(Path(directory), model.config.special_tokens).encode(_PROBE)
+    found = distance(dense, model, torch.tensor([ids]))
+    return (
+        f"on {found.num_tokens} tokens: {found.mean_kl_nats:.4f} nats a token from the dense one, "
+        f"same next token after {found.top1_agreement:.0%}, "
+        f"logits within {found.max_abs_logit:.3f}, perplexity x {found.perplexity_ratio:.3f}"
+    )
+
+
+def _inspection_object(inspection: "Inspection") -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(inspection),
+        "path": str(inspection.path),
+        "num_parameters": inspection.num_parameters,
+        "active": inspection.active._asdict(),
+        "weight_bytes": inspection.weight_bytes,
+        "cache_bytes_per_1000_tokens": inspection.cache_bytes_per_1000_tokens,
+        "is_complete": inspection.report is not None and inspection.report.is_complete,
+    }
 
 
 def _usage_line(usage: "Usage") -> str:

@@ -5,10 +5,10 @@ Out: `ChatAnswer`, or `TextDelta` after `TextDelta` and the `Usage` at the end.
 A session keeps no conversation: history is what the caller gives as `messages`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
@@ -35,6 +35,10 @@ class TextDelta:
     """The next piece of the answer's text, in whole characters."""
 
     text: str
+
+
+AnswerEvents: TypeAlias = Generator[TextDelta | Usage, None, None]
+"""Deltas, then one usage; `close` cancels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +155,7 @@ class OmniInference:
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         stop_tokens: Sequence[int] = (),
-    ) -> Iterator[TextDelta | Usage]:
+    ) -> AnswerEvents:
         """The answer as it grows, then its usage; closing the iterator cancels the rest.
 
         Args:
@@ -202,7 +206,7 @@ class OmniInference:
         options: SamplingOptions,
         *,
         top_p_routing: float | None = None,
-    ) -> Iterator[TextDelta | Usage]:
+    ) -> AnswerEvents:
         """`stream` for a whole conversation and options that are values already.
 
         Raises:
@@ -221,7 +225,7 @@ class OmniInference:
         generation = generate(self.model, batch, options, top_p_routing=top_p_routing)
         return self._events(generation, options.stop)
 
-    def _events(self, generation: Generation, stop: tuple[str, ...]) -> Iterator[TextDelta | Usage]:
+    def _events(self, generation: Generation, stop: tuple[str, ...]) -> AnswerEvents:
         characters, visible = self.vocabulary.text_stream(), StopText(stop)
         try:
             for step in generation:

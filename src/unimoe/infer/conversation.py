@@ -1,0 +1,70 @@
+"""A session with a memory: every question is asked after all that was said before.
+
+In:  a question, and media attached to it.  Out: the events of its answer, as from a session.
+"""
+
+from contextlib import closing
+
+from unimoe.infer.sampling import SamplingOptions
+from unimoe.infer.session import AnswerEvents, OmniInference, TextDelta
+from unimoe.tokens.message import Message, Part, message
+
+
+class Conversation:
+    """Questions and answers in their order.
+
+    Args:
+        session: answers.
+        options: of every answer.
+        top_p_routing: routing threshold in place of the checkpoint's.
+        system: instructions that stay when the rest is forgotten.
+    """
+
+    def __init__(
+        self,
+        session: OmniInference,
+        options: SamplingOptions,
+        *,
+        top_p_routing: float | None = None,
+        system: str | None = None,
+    ) -> None:
+        self._session = session
+        self._options = options
+        self._top_p_routing = top_p_routing
+        self._opening = [] if system is None else [message("system", system)]
+        self._turns: list[Message] = []
+        self._attached: tuple[Part, ...] = ()
+
+    def attach(self, *parts: Part) -> None:
+        """Let media go with the next question."""
+        self._attached += parts
+
+    def reset(self) -> None:
+        """Forget all turns and attachments."""
+        self._turns, self._attached = [], ()
+
+    def ask(self, question: str) -> AnswerEvents:
+        """Stream the answer.
+
+        What was streamed is remembered, also of an answer given up. A question that is refused is
+        not, and takes its attachments with it.
+
+        Raises:
+            UnimoeError: as `OmniInference.respond`.
+        """
+        turn = message("user", *self._attached, question)
+        self._attached = ()
+        prompt = [*self._opening, *self._turns, turn]
+        events = self._session.respond(prompt, self._options, top_p_routing=self._top_p_routing)
+        return self._remembered(turn, events)
+
+    def _remembered(self, turn: Message, events: AnswerEvents) -> AnswerEvents:
+        said: list[str] = []
+        try:
+            with closing(events):
+                for event in events:
+                    if isinstance(event, TextDelta):
+                        said.append(event.text)
+                    yield event
+        finally:
+            self._turns += [turn, message("assistant", "".join(said))]
