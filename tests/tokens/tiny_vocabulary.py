@@ -2,11 +2,18 @@
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from unimoe.config import AudioConfig, CoreConfig, OmniConfig, SpecialTokens, VisionConfig
+from unimoe.config import (
+    AudioConfig,
+    CoreConfig,
+    OmniConfig,
+    SpecialTokens,
+    VideoConfig,
+    VisionConfig,
+)
 
 TEXT = [
     "You are a helpful assistant. What is in the image? The quick brown fox jumps over the dog.",
-    "system user assistant\nHello world, hello there! It's 42 degrees; isn't that warm?\n\n",
+    "system\nuser\nassistant\nHello world, hello there! It's 42 degrees; isn't that warm?\n\n",
     "Größe, naïve café, 你好世界。 😀😁👍",
 ]
 SPECIAL_TEXTS = [
@@ -101,5 +108,6 @@ def tiny_config(special_tokens: SpecialTokens) -> OmniConfig:
             queries_per_clip=20,
             max_clips=4,
         ),
+        video=VideoConfig(frame_side=28),
         special_tokens=special_tokens,
     )

@@ -271,11 +271,15 @@ def _labels(
     turn_start = vocabulary.control_id(TURN_START)
     if turn_start is None:
         raise RequestError(
-            f"released labels need {TURN_START}, which this tokenizer lacks; take 'assistant'"
+            f"released labels need {TURN_START}, which this tokenizer lacks; take 'assistant' ones"
         )
-    return released_labels(
-        input_ids, turn_start=turn_start, assistant=vocabulary.encode("assistant")[0]
-    )
+    role = vocabulary.encode("assistant")
+    if len(role) != 1:
+        raise RequestError(
+            f"released labels count tokens and 'assistant' is {len(role)} tokens; need 1. "
+            "Take 'assistant' labels"
+        )
+    return released_labels(input_ids, turn_start=turn_start, assistant=role[0])
 
 
 def _token_counts(input_ids: Int64[Tensor, " seq"], special: SpecialTokens) -> dict[str, int]:
