@@ -100,7 +100,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(path, "dense", file.config, None, file)
     tensors = SafetensorsFiles(path)
     values = config_values(path)
-    return Checkpoint(path, dialect_of(values), _config(path, values), origin_of(values), tensors)
+    config = _config(path, values)
+    return Checkpoint(path, dialect_of(values), config, origin_of(values), tensors)
 
 
 def read_config(path: str | Path) -> OmniConfig:

@@ -38,7 +38,7 @@ def dialect_of(values: Mapping[str, Any]) -> Dialect:
         CheckpointError: a kind of model that we do not read.
     """
     model_type = values.get("model_type")
-    if model_type not in _DIALECT_OF:
+    if not isinstance(model_type, str) or model_type not in _DIALECT_OF:
         raise CheckpointError(
             f"model_type is {model_type!r}; readable are {', '.join(sorted(_DIALECT_OF))}"
         )

@@ -10,7 +10,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -41,6 +41,7 @@ _LOADABLE = ("F64", "F32", "BF16", "F16")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
+@runtime_checkable
 class TensorSource(Protocol):
     """Something that holds named tensors and gives them one at a time."""
 
@@ -144,9 +145,16 @@ def write_shards(
 ) -> None:
     """Write tensors as one file, or as shards with an index when they are larger than one.
 
-    Same tensors, same bytes.  `value_of` is asked for one tensor at a time, and it is written
+    Same tensors, same bytes. `value_of` is asked for one tensor at a time, and it is written
     before the next.
+
+    Raises:
+        CheckpointError: a tensor is of a type that the format, or this writer, does not have.
     """
+    for key, spec in tensors.items():
+        if spec.dtype not in _NAMES:
+            kind = str(spec.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{key} is {kind}, which cannot be written; cast it first")
     shards = _shards(tensors, max_shard_bytes)
     if len(shards) == 1:
         _write_file(directory / SINGLE_NAME, tensors, shards[0], value_of)
@@ -215,9 +223,10 @@ def _weight_map(path: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path}: no weight_map; the index of a sharded checkpoint has one")
     for key, name in weight_map.items():
-        if not isinstance(name, str) or Path(name).name != name or "\\" in name:
+        is_plain = isinstance(name, str) and Path(name).name == name and "\\" not in name
+        if not is_plain or not name.endswith(".safetensors"):
             raise CheckpointError(
-                f"{path}: places {key} in {name!r}; need the plain name of a file beside the index"
+                f"{path}: places {key} in {name!r}; need the name of a safetensors file beside it"
             )
     return weight_map
 

@@ -133,7 +133,7 @@ def convert(
     slots = slots_in(dialect, checkpoint.config)
     aside = [key for keys in checkpoint.report.left_aside.values() for key in keys]
     specs = {key: TensorSpec(dtypes[slot.parameter], slot.shape) for key, slot in slots.items()} | {
-        key: TensorSpec(checkpoint.tensors.dtypes[key], checkpoint.tensors.shapes[key])
+        key: TensorSpec(checkpoint.tensors.read(key).dtype, checkpoint.tensors.shapes[key])
         for key in aside
     }
     parameters = _StoredParameters(checkpoint, dtypes)
@@ -145,7 +145,7 @@ def convert(
 
     directory = _new_directory(Path(target))
     write_shards(directory, specs, value_of, max_shard_bytes)
-    _copy_companions(checkpoint, directory)
+    copy_companions(checkpoint, directory)
     _write_config(directory, values)
 
 
@@ -241,7 +241,7 @@ def _write_config(directory: Path, values: Mapping[str, Any]) -> None:
     (directory / CONFIG_NAME).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
 
 
-def _copy_companions(checkpoint: Checkpoint, directory: Path) -> None:
+def copy_companions(checkpoint: Checkpoint, directory: Path) -> None:
     """Tokenizer, chat template, generation settings, model card, licence."""
     if isinstance(checkpoint.tensors, GGUFFile):
         checkpoint.tensors.write_tokenizer(directory)
