@@ -151,7 +151,8 @@ class OmniModel(nn.Module):
         wanted = hidden if logits_rows is None else hidden[:, max(num_new - logits_rows, 0) :]
         loss = None
         if labels is not None:
-            loss = self._loss(output, labels, attention_mask, aux_balance_weight)
+            new_mask = None if attention_mask is None else attention_mask[:, num_stored:]
+            loss = self._loss(output, labels, new_mask, aux_balance_weight)
         return OmniOutput(
             logits=self.core.logits(wanted),
             hidden_states=hidden,
