@@ -1,18 +1,26 @@
 """Exit codes, one-line errors, and that help is quick."""
 
+import dataclasses
 import inspect
 import io
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 from unimoe import cli
+from unimoe.config import OmniConfig, SpecialTokens
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.infer.session import OmniInference, TextDelta
 from unimoe.infer.usage import Usage
+from unimoe.model.checkpoint import read_config
+from unimoe.model.omni import OmniModel
+from unimoe.model.weights import save_model
+from unimoe.recipes.tiny import tiny_config
 
 COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
 NEEDS_NO_TORCH = """
@@ -257,3 +265,73 @@ def test_tiny_writes_a_checkpoint_once(run, tmp_path):
     code, _, err = run("tiny", tmp_path / "model")
     assert code == 1
     assert "already holds" in err
+
+
+@pytest.fixture
+def dense_directory(tiny_directory, tmp_path):
+    """A dense text model with the tokenizer of the tiny one."""
+    config = tiny_config()
+    core = dataclasses.replace(config.core, moe=None)
+    special_tokens = SpecialTokens(
+        pad=config.special_tokens.pad, end_of_turn=config.special_tokens.end_of_turn
+    )
+    torch.manual_seed(0)
+    model = OmniModel(OmniConfig(core=core, special_tokens=special_tokens))
+    save_model(model, tmp_path / "dense")
+    shutil.copy(tiny_directory / "tokenizer.json", tmp_path / "dense")
+    return tmp_path / "dense"
+
+
+def test_upcycling_writes_a_model_that_answers_and_tells_its_distance(run, dense_directory):
+    out = dense_directory.with_name("experts")
+    code, told, _ = run("upcycle", dense_directory, out, "--routed", 3, "--routed-width", 32)
+    assert code == 0
+    assert "nats a token from the dense one" in told
+    moe = read_config(out).core.moe
+    assert (moe.router.num_routed, moe.router.num_null, moe.router.num_shared) == (3, 1, 2)
+    assert (moe.routed_width, moe.shared_width) == (32, 16)
+    code, answer, _ = run("chat", "Hello", "--json", "--model", out, "--max-new-tokens", 4)
+    assert code == 0
+    assert json.loads(answer)["usage"]["experts_per_token"] > 0
+
+
+def test_an_expert_can_copy_another_model(run, dense_directory):
+    out = dense_directory.with_name("experts")
+    assert run("upcycle", dense_directory, out, "--source", f"1={dense_directory}")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--source", "one"], "need the number of an expert, as in 2=DIR"),
+        (["--source", "9=DENSE"], "a source for expert 9; there are 4"),
+        (["--routed-width", 33], "has to divide"),
+        (["--top-k", 9], "top_k is 9"),
+    ],
+)
+def test_impossible_upcycling_is_misuse(run, dense_directory, options, message):
+    words = [str(word).replace("DENSE", str(dense_directory)) for word in options]
+    code, _, err = run("upcycle", dense_directory, dense_directory.with_name("experts"), *words)
+    assert code == 2
+    assert message in err
+
+
+def test_inspect_shows_parts_and_json_holds_them(run, tiny_directory):
+    code, text, _ = run("inspect", tiny_directory)
+    assert code == 0
+    assert "4 routed of 128, 1 null, 2 shared of 16" in text
+    code, out, _ = run("inspect", tiny_directory, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["num_parameters"] == sum(told["parts"].values())
+    assert told["is_complete"]
+    assert told["config"]["core"]["num_layers"] == 3
+
+
+def test_inspect_needs_no_more_than_the_configuration(run, tiny_directory, tmp_path):
+    shutil.copy(tiny_directory / "config.json", tmp_path)
+    code, text, _ = run("inspect", tmp_path)
+    assert code == 0
+    assert "no weights here" in text
+    told = json.loads(run("inspect", tmp_path, "--json")[1])
+    assert not told["is_complete"]
