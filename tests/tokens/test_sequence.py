@@ -164,6 +164,15 @@ def test_released_labels_need_a_vocabulary_that_knows_the_roles(special_tokens, 
         encode_chat([message("assistant", "x")], vocabulary, config, with_labels="released")
 
 
+def test_our_labels_refuse_a_template_that_rewrites_answers(special_tokens, config):
+    source = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}"
+    template = ChatTemplate(source=source)
+    vocabulary = Vocabulary(tiny_tokenizer(), special_tokens, chat_template=template)
+    chat = [message("assistant", "<think>hm</think>Yes")]
+    with pytest.raises(RequestError, match="rewrites answers"):
+        encode_chat(chat, vocabulary, config, with_labels="assistant")
+
+
 def test_labels_and_an_opened_answer_exclude_each_other(vocabulary, config):
     with pytest.raises(RequestError, match="nothing to train on"):
         encode_chat(

@@ -75,7 +75,7 @@ def ids_of(pieces: list[Piece], vocabulary: Vocabulary) -> list[int]:
 
 
 def test_the_default_form_is_chatml_with_a_system_turn():
-    pieces = render([message("user", "Hi")], DEFAULT, add_generation_prompt=True)
+    pieces = render([message("user", "Hi")], DEFAULT, add_generation_prompt=True).pieces
     assert text_of(pieces) == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\nHi<|im_end|>\n"
@@ -85,7 +85,7 @@ def test_the_default_form_is_chatml_with_a_system_turn():
 
 def test_a_system_turn_of_the_caller_replaces_the_default_one():
     chat = [message("system", "Be brief."), message("user", "Hi"), message("assistant", "Yes?")]
-    assert text_of(render(chat, DEFAULT, add_generation_prompt=False)) == (
+    assert text_of(render(chat, DEFAULT, add_generation_prompt=False).pieces) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n"
         "<|im_start|>user\nHi<|im_end|>\n"
         "<|im_start|>assistant\nYes?<|im_end|>\n"
@@ -94,7 +94,7 @@ def test_a_system_turn_of_the_caller_replaces_the_default_one():
 
 def test_media_stand_where_the_message_has_them():
     chat = [message("user", VideoPart("v"), "and", ImagePart("i"), AudioPart("a"), "?")]
-    pieces = render(chat, DEFAULT, add_generation_prompt=False)
+    pieces = render(chat, DEFAULT, add_generation_prompt=False).pieces
     assert text_of(pieces).splitlines()[3] == (
         "<|vision_start|><|video_pad|><|vision_end|>and"
         "<|vision_start|><|image_pad|><|vision_end|><|audio_start|><|audio_pad|><|audio_end|>?"
@@ -104,14 +104,14 @@ def test_media_stand_where_the_message_has_them():
 
 def test_answers_are_known_with_the_token_that_ends_them():
     chat = [message("user", "Hi"), message("assistant", "Hello"), message("user", "Bye")]
-    pieces = render(chat, DEFAULT, add_generation_prompt=True)
+    pieces = render(chat, DEFAULT, add_generation_prompt=True).pieces
     assert [piece.text for piece in pieces if piece.is_answer] == ["Hello", "<|im_end|>"]
 
 
 @pytest.mark.parametrize("template", [CHATML, TEXT_OR_LIST, LIST_ONLY, LIST_OR_FAILURE])
 def test_templates_print_text_and_media_whatever_content_they_expect(template):
     chat = [message("user", ImagePart("i"), "Hi"), message("assistant", "Hello")]
-    pieces = render(chat, vocabulary_with(template), add_generation_prompt=False)
+    pieces = render(chat, vocabulary_with(template), add_generation_prompt=False).pieces
     assert text_of(pieces) == (
         "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Hi<|im_end|>\n"
         "<|im_start|>assistant\nHello<|im_end|>\n"
@@ -126,7 +126,7 @@ def test_templates_know_the_tokens_and_the_wish_for_an_answer():
         eos_token="<|im_end|>",
     )
     vocabulary = Vocabulary(TOKENIZER, SPECIAL, chat_template=template)
-    pieces = render([message("user", "x")], vocabulary, add_generation_prompt=True)
+    pieces = render([message("user", "x")], vocabulary, add_generation_prompt=True).pieces
     assert text_of(pieces) == "<|im_start|>x<|im_end|>TrueTrue"
     assert controls_of(pieces) == ["<|im_start|>", "<|im_end|>"]
 
@@ -134,13 +134,13 @@ def test_templates_know_the_tokens_and_the_wish_for_an_answer():
 @few
 @given(st.lists(st.text(), min_size=1, max_size=3))
 def test_harmless_prompts_get_the_ids_that_transformers_gives(texts):
-    reference = PreTrainedTokenizerFast(tokenizer_object=TOKENIZER, chat_template=CHATML)
+    reference = PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer(), chat_template=CHATML)
     chat = [{"role": "user", "content": text} for text in texts]
     expected = reference.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
 
     vocabulary = vocabulary_with(CHATML)
     messages = [message("user", text) for text in texts]
-    pieces = render(messages, vocabulary, add_generation_prompt=True)
+    pieces = render(messages, vocabulary, add_generation_prompt=True).pieces
 
     assert ids_of(pieces, vocabulary) == expected
 
@@ -149,8 +149,8 @@ def test_harmless_prompts_get_the_ids_that_transformers_gives(texts):
 @given(st.lists(hostile_text, min_size=1, max_size=3), st.sampled_from([None, CHATML, LIST_ONLY]))
 def test_typed_text_never_becomes_a_control_token_and_arrives_whole(texts, template):
     vocabulary = vocabulary_with(template)
-    harmless = render([message("user", *["x"] * 3)], vocabulary, add_generation_prompt=True)
-    pieces = render([message("user", *texts)], vocabulary, add_generation_prompt=True)
+    harmless = render([message("user", *["x"] * 3)], vocabulary, add_generation_prompt=True).pieces
+    pieces = render([message("user", *texts)], vocabulary, add_generation_prompt=True).pieces
 
     assert controls_of(pieces) == controls_of(harmless)
     assert text_of(pieces) == text_of(harmless).replace("xxx", "".join(texts))
@@ -165,7 +165,9 @@ def test_typed_text_never_becomes_a_control_token_and_arrives_whole(texts, templ
     st.sampled_from(TREACHEROUS),
 )
 def test_no_template_helps_typed_text_to_a_control_token(text, role, template):
-    pieces = render([message(role, text)], vocabulary_with(template), add_generation_prompt=False)
+    pieces = render(
+        [message(role, text)], vocabulary_with(template), add_generation_prompt=False
+    ).pieces
     assert controls_of(pieces) == []
 
 
@@ -173,13 +175,13 @@ def test_no_template_helps_typed_text_to_a_control_token(text, role, template):
 @given(hostile_text)
 def test_typed_text_cannot_change_where_media_stand(text):
     chat = [message("user", text, ImagePart("i"), text)]
-    pieces = render(chat, vocabulary_with(PLAIN), add_generation_prompt=False)
+    pieces = render(chat, vocabulary_with(PLAIN), add_generation_prompt=False).pieces
     assert controls_of(pieces) == ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>"]
 
 
 def test_text_of_ours_may_hold_control_tokens():
     answer = TextPart("<|speech_start|>Jenny<|speech_prompt|>Hi<|speech_end|>", True)
-    pieces = render([message("assistant", answer)], DEFAULT, add_generation_prompt=False)
+    pieces = render([message("assistant", answer)], DEFAULT, add_generation_prompt=False).pieces
     assert [piece for piece in pieces if piece.is_answer] == [
         Piece("<|speech_start|>", True, True),
         Piece("Jenny", False, True),
@@ -188,6 +190,14 @@ def test_text_of_ours_may_hold_control_tokens():
         Piece("<|speech_end|>", True, True),
         Piece("<|im_end|>", True, True),
     ]
+
+
+def test_it_is_known_when_a_template_leaves_out_a_part_of_an_answer():
+    thinking = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}"
+    chat = [message("assistant", "<think>hm</think>Yes")]
+    rewritten = render(chat, vocabulary_with(thinking), add_generation_prompt=False)
+    assert (text_of(rewritten.pieces), rewritten.keeps_answers) == ("Yes", False)
+    assert render(chat, vocabulary_with(PLAIN), add_generation_prompt=False).keeps_answers
 
 
 def test_no_messages_are_refused():

@@ -52,10 +52,11 @@ def test_decoding_leaves_control_tokens_out_unless_asked():
     assert VOCABULARY.decode(ids, keep_control_tokens=True) == "Hi<|im_end|>"
 
 
-def test_the_tokenizer_of_the_caller_keeps_its_settings():
-    tokenizer = tiny_tokenizer()
-    Vocabulary(tokenizer, special_tokens_of(tokenizer))
-    assert tokenizer.encode("<|im_end|>").ids == [tokenizer.token_to_id("<|im_end|>")]
+def test_a_token_the_config_names_need_not_be_flagged_in_the_tokenizer():
+    flags = {t.content: t.special for t in tiny_tokenizer().get_added_tokens_decoder().values()}
+    assert (flags["<|im_end|>"], flags["<|image_pad|>"]) == (True, False)
+    assert VOCABULARY.special_tokens.image_pad not in VOCABULARY.encode("<|image_pad|>")
+    assert VOCABULARY.decode([VOCABULARY.special_tokens.image_pad]) == ""
 
 
 @given(st.lists(st.integers(0, VOCABULARY.size + 3)), st.booleans())
@@ -161,6 +162,7 @@ def test_a_damaged_tokenizer_is_named(tmp_path, content):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
+        ("chat_template.jinja", "\udcff"),
         ("tokenizer_config.json", "["),
         ("tokenizer_config.json", "[]"),
         ("tokenizer_config.json", '{"chat_template": 3}'),
@@ -168,7 +170,7 @@ def test_a_damaged_tokenizer_is_named(tmp_path, content):
     ],
 )
 def test_damaged_settings_beside_the_tokenizer_are_refused(directory, name, content):
-    (directory / name).write_text(content)
+    (directory / name).write_text(content, errors="surrogateescape")
     with pytest.raises(CheckpointError):
         Vocabulary.from_directory(directory, VOCABULARY.special_tokens)
 

@@ -96,8 +96,13 @@ def encode_chat(
             "end holds nothing to train on; leave one of them out"
         )
     messages, media = _read_media(messages, config, limits)
-    pieces = render(messages, vocabulary, add_generation_prompt=add_generation_prompt)
-    tokens = _expanded(_tokenised(pieces, vocabulary), media, config)
+    prompt = render(messages, vocabulary, add_generation_prompt=add_generation_prompt)
+    if with_labels == "assistant" and not prompt.keeps_answers:
+        raise RequestError(
+            "the chat template rewrites answers, so it is unknown which of their words to train "
+            "on; take a template that prints them whole"
+        )
+    tokens = _expanded(_tokenised(prompt.pieces, vocabulary), media, config)
     input_ids = torch.tensor(tokens.ids, dtype=torch.int64)
     counts = _token_counts(input_ids, config.special_tokens)
     if len(input_ids) > config.core.max_positions:

@@ -1,6 +1,6 @@
 """A conversation as the one text a model was trained on: turns, media, and whose words are whose.
 
-In:  messages.  Out: `Prompt` - pieces of text, each known to be a control token, a part of the
+In:  messages.  Out: `Prompt`: pieces of text, each known to be a control token, a part of the
      prompt's frame or somebody's words, and whether it belongs to an answer.
 Media are text here: the three control tokens `<|vision_start|><|image_pad|><|vision_end|>` stand
 for an image. Without a template of the directory's own the form is ChatML:
@@ -52,6 +52,15 @@ class Piece(NamedTuple):
     """Words of the assistant, or the control token that ends them."""
 
 
+class Prompt(NamedTuple):
+    """A conversation in its form for the model."""
+
+    pieces: list[Piece]
+    keeps_answers: bool
+    """Every answer stands there from its first to its last word. Some templates leave out what
+    was thought before it: then `is_answer` is known for a part of the words only."""
+
+
 class _Marks(NamedTuple):
     """Strings that occur nowhere else."""
 
@@ -62,7 +71,7 @@ class _Marks(NamedTuple):
 
 def render(
     messages: Sequence[Message], vocabulary: Vocabulary, *, add_generation_prompt: bool
-) -> list[Piece]:
+) -> Prompt:
     """The prompt of a conversation.
 
     Args:
@@ -83,7 +92,9 @@ def render(
         text = _chatml(turns, vocabulary, add_generation_prompt)
     else:
         text = _by_template(turns, vocabulary.chat_template, marks, add_generation_prompt)
-    return _pieces(text, vocabulary, marks)
+    num_answers = sum(turn.role == "assistant" for turn in messages)
+    keeps_answers = text.count(marks.answer_start) == text.count(marks.answer_end) == num_answers
+    return Prompt(_pieces(text, vocabulary, marks), keeps_answers)
 
 
 def _new_mark() -> str:

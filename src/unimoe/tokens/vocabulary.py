@@ -47,7 +47,7 @@ class Vocabulary:
         """Take a tokenizer as it is in memory; `from_directory` is the usual way.
 
         Args:
-            tokenizer: copied, so that its settings stay its owner's.
+            tokenizer: taken over; it is the vocabulary's from here on.
             special_tokens: the ids the checkpoint's config names.
             chat_template: None: the ChatML form of Qwen.
             end_ids: tokens that end an answer besides `special_tokens.end_of_turn`.
@@ -189,23 +189,37 @@ def _named_tokens(tokenizer: Tokenizer, special_tokens: SpecialTokens) -> dict[s
 
 
 def _plain_text_tokenizer(tokenizer: Tokenizer, control_texts: set[str]) -> Tokenizer:
-    """A copy that reads every control token as ordinary text and never cuts or pads."""
+    """The tokenizer made to read every control token as ordinary text and never to cut or pad."""
+    added = tokenizer.get_added_tokens_decoder().values()
+    if not control_texts <= {token.content for token in added if token.special}:
+        # The flag of a token can only be set in the description; with 150 000 tokens that is slow.
+        tokenizer = _with_special(tokenizer, control_texts)
+    tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _with_special(tokenizer: Tokenizer, texts: set[str]) -> Tokenizer:
     description = json.loads(tokenizer.to_str())
     for token in description["added_tokens"]:
-        token["special"] = token["special"] or token["content"] in control_texts
-    copy = Tokenizer.from_str(json.dumps(description))
-    copy.encode_special_tokens = True
-    copy.no_truncation()
-    copy.no_padding()
-    return copy
+        token["special"] = token["special"] or token["content"] in texts
+    return Tokenizer.from_str(json.dumps(description))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: no UTF-8 text ({error})") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+        content = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
         raise CheckpointError(f"{path}: no valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: need a JSON object, found a {type(content).__name__}")
@@ -215,7 +229,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_chat_template(directory: Path, settings: dict[str, Any]) -> ChatTemplate | None:
     jinja = directory / "chat_template.jinja"
     if jinja.is_file():
-        source: object = jinja.read_text("utf-8")
+        source: object = _read_text(jinja)
     else:
         beside = _read_json(directory / "chat_template.json")
         source = beside.get("chat_template", settings.get("chat_template"))
