@@ -1,10 +1,14 @@
 """Frames by time and the right way up, with the sound on the same clock."""
 
+import io
 import json
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.media.made_media import (
     LEVELS_PER_FRAME,
@@ -15,8 +19,14 @@ from tests.media.made_media import (
 )
 from unimoe.config import VideoConfig, VisionConfig
 from unimoe.errors import MediaError
-from unimoe.media import Video, Waveform, load_video, tile_video
-from unimoe.media.frames import decode_frame_times, decode_frames, measure_frame_times
+from unimoe.media import Video, load_video, tile_video
+from unimoe.media.frames import (
+    FrameTimes,
+    _needed_packets,
+    decode_frame_times,
+    decode_frames,
+    measure_frame_times,
+)
 from unimoe.media.source import DEFAULT_LIMITS, SourceBytes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sampler" / "video_frames.json"
@@ -115,8 +125,6 @@ def test_colours_survive() -> None:
 
 
 def test_transparent_gif_lies_on_white() -> None:
-    from PIL import Image
-
     frames = [Image.new("RGBA", (8, 8), (0, 0, 0, 0)) for _ in range(2)]
     for frame in frames:
         frame.putpixel((0, 0), (255, 0, 0, 255))
@@ -140,7 +148,7 @@ def test_variable_rate_is_sampled_by_time_and_not_by_count(container: str, codec
     ticks = [*range(10), *range(10, 100, 10)]
     data = encode_video(container, codec, num_frames=len(ticks), ticks=ticks)
 
-    video = watch(data)
+    video = watch(data, max_frames=8)
 
     # Eight moments 1.29 s apart. By count the second frame taken would be number 3, at 0.3 s.
     assert video.times_seconds.tolist() == pytest.approx([0, 1, 2, 3, 5, 6, 7, 9])
@@ -174,7 +182,7 @@ def test_wrong_frame_count_in_the_header_is_not_believed() -> None:
     assert frame_numbers(watch(bytes(data))) == frame_numbers(watch(encode_video(num_frames=20)))
 
 
-def test_packets_with_equal_times_are_told_apart_by_the_decoder(
+def test_where_packets_tell_wrong_times_the_decoder_tells_the_right_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = encode_video("mp4", num_frames=20)
@@ -246,11 +254,6 @@ def test_frames_of_changing_size_are_refused() -> None:
     small = encode_video("webm", "libvpx", num_frames=5)
     large = encode_video("webm", "libvpx", num_frames=5, size=(96, 80))
 
-    import io
-    from fractions import Fraction
-
-    import av
-
     target = io.BytesIO()
     with av.open(target, "w", format="webm") as muxer:
         stream = None
@@ -266,6 +269,16 @@ def test_frames_of_changing_size_are_refused() -> None:
 
     with pytest.raises(MediaError, match=r"frames of \(64, 48\) and of \(96, 80\) pixels"):
         watch(target.getvalue())
+
+
+def test_a_last_frame_that_stays_counts_in_full() -> None:
+    frames = [Image.new("RGB", (8, 8), (40 * index, 0, 0)) for index in range(3)]
+    data = encode_image(
+        frames[0], "GIF", save_all=True, append_images=frames[1:], duration=[100, 100, 9800]
+    )
+
+    # Ten seconds over the two frames that an even number leaves of three.
+    assert watch(data).seconds_per_frame == pytest.approx(5.0)
 
 
 def test_more_pixels_than_memory_are_refused_before_decoding(
@@ -341,8 +354,6 @@ def test_list_of_files_is_sampled_as_released(case: dict[str, object], tmp_path:
 
 
 def encode_image_of(number: int, size: tuple[int, int] = (8, 8)) -> bytes:
-    from PIL import Image
-
     return encode_image(Image.new("RGB", size, (number, 0, 0)), "PNG")
 
 
@@ -404,12 +415,32 @@ def test_frame_side_makes_every_frame_one_square() -> None:
     assert tiles.pixel_values.min() == 1
 
 
-def test_video_and_sound_are_plain_values() -> None:
-    video = Video(
-        np.zeros((1, 2, 2, 3), np.uint8),
-        np.zeros(1),
-        1.0,
-        Waveform(np.zeros(4, np.float32), 16_000),
+# Which packets are decoded
+
+
+@pytest.mark.parametrize(
+    ("ticks", "keys", "wanted", "needed"),
+    [
+        ("0123456789", "K...K...K.", {1}, "11........"),
+        ("0123456789", "K...K...K.", {1, 9}, "11......11"),
+        ("0123456789", "K...K...K.", {5, 6}, "....111..."),
+        # Frame 3 comes after the key frame 4 in the file and before it in time.
+        ("0124356789", "K..K....K.", {3}, "11111....."),
+        ("0124356789", "K..K....K.", {5}, "...111...."),
+        ("0123456789", "..........", {4}, "11111....."),
+    ],
+)
+def test_only_groups_of_pictures_with_a_wanted_frame_are_decoded(
+    ticks: str, keys: str, wanted: set[int], needed: str
+) -> None:
+    times = FrameTimes(
+        np.arange(10),
+        np.arange(10.0),
+        10.0,
+        np.array([int(tick) for tick in ticks]),
+        np.array([key == "K" for key in keys]),
     )
 
-    assert video.sound.seconds == 4 / 16_000
+    marks = ["1" if mark else "." for mark in _needed_packets(times, wanted)]
+
+    assert "".join(marks) == needed

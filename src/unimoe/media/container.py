@@ -31,6 +31,10 @@ _DECODERS = (
 
 _TIMEOUT_S = 60.0  # of one call into FFmpeg over bytes in memory: only a fault takes that long
 
+# Walking blocks in Python has to end; 2 million blocks of GIF are half a gigabyte. What lies behind
+# is left to FFmpeg.
+_MAX_BLOCKS = 2_000_000
+
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp")
 
 
@@ -141,7 +145,7 @@ def _require_whole(data: bytes, kind: str, name: str) -> None:
 def _mp4_end(data: bytes) -> int:
     """Where the top-level boxes that matter end."""
     position = 0
-    while position + 16 <= len(data):
+    for _ in range(_MAX_BLOCKS):
         size = int.from_bytes(data[position : position + 4])
         kind = data[position + 4 : position + 8]
         if size == 1:
@@ -175,9 +179,9 @@ def _matroska_length(data: bytes, position: int) -> tuple[int, int]:
 def _wav_end(data: bytes) -> int:
     """Where the chunk of samples ends."""
     position = 12
-    while position + 8 <= len(data):
+    for _ in range(_MAX_BLOCKS):
         size = int.from_bytes(data[position + 4 : position + 8], "little")
-        if data[position : position + 4] == b"data":
+        if data[position : position + 4] in (b"data", b""):
             return position + 8 + size
         position += 8 + size + size % 2
     return position
@@ -186,14 +190,23 @@ def _wav_end(data: bytes) -> int:
 def _gif_end(data: bytes) -> int:
     """Where the trailer, or the last whole block before the end, stands; past it when cut."""
     position = 13 + _gif_palette_bytes(data[10:11])
-    while position < len(data) and data[position : position + 1] in (b"!", b","):
-        if data[position : position + 1] == b",":
+    for _ in range(_MAX_BLOCKS):
+        kind = data[position : position + 1]
+        if kind == b",":
             position += 11 + _gif_palette_bytes(data[position + 9 : position + 10])
-        else:
+        elif kind == b"!":
             position += 2
-        while position < len(data) and data[position]:
-            position += 1 + data[position]
-        position += 1
+        else:
+            break
+        position = _after_gif_blocks(data, position)
+    return position + 1
+
+
+def _after_gif_blocks(data: bytes, position: int) -> int:
+    for _ in range(_MAX_BLOCKS):
+        if position >= len(data) or not data[position]:
+            break
+        position += 1 + data[position]
     return position + 1
 
 

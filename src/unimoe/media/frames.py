@@ -43,52 +43,60 @@ class FrameTimes(NamedTuple):
     """A decoder may start at this packet."""
 
 
+class _Packet(NamedTuple):
+    ticks: int | None
+    duration_ticks: int
+    is_key: bool
+    is_shown: bool
+
+
 def measure_frame_times(source: SourceBytes, limits: MediaLimits) -> FrameTimes:
-    """Times of all frames, read from the packets, or by decoding when these hold none.
+    """Times of all frames, read from the packets, or by decoding when these do not tell them.
 
     Raises:
         MediaError: no video, too many frames, too many pixels a frame, too long.
     """
-    ticks: list[int | None] = []
-    is_key: list[bool] = []
-    is_shown: list[bool] = []
-    last_ticks = 0
+    packets: list[_Packet] = []
     with open_container(source, limits) as container:
         stream = _picture_stream(container, source, limits)
         for packet in container.demux(stream):
-            if packet.size == 0:
-                continue
-            ticks.append(packet.pts)
-            is_key.append(packet.is_keyframe)
-            is_shown.append(not packet.is_discard)
-            last_ticks = packet.duration or 0
-            require_within(source.name, len(ticks), "frames", "max_frames", limits)
+            if packet.size:
+                packets.append(
+                    _Packet(
+                        packet.pts,
+                        packet.duration or 0,
+                        packet.is_keyframe,
+                        not packet.is_discard,
+                    )
+                )
+                require_within(source.name, len(packets), "frames", "max_frames", limits)
         tick_seconds = float(stream.time_base or 0)
-    if None in ticks or len(set(ticks)) < len(ticks):
+    distinct = {packet.ticks for packet in packets}
+    if None in distinct or len(distinct) < len(packets):
         return decode_frame_times(source, limits)
-    packet_ticks = np.asarray(ticks, np.int64)
-    shown = np.sort(packet_ticks[np.asarray(is_shown, bool)])
-    return _frame_times(source, limits, shown, tick_seconds, last_ticks, packet_ticks, is_key)
+    durations = {packet.ticks or 0: packet.duration_ticks for packet in packets if packet.is_shown}
+    return _frame_times(source.name, durations, tick_seconds, limits)._replace(
+        packet_ticks=np.array([packet.ticks for packet in packets], np.int64),
+        is_key=np.array([packet.is_key for packet in packets], bool),
+    )
 
 
 def decode_frame_times(source: SourceBytes, limits: MediaLimits) -> FrameTimes:
     """Times of all frames as the decoder gives them: slow, and right whatever the packets say."""
-    ticks: set[int] = set()
+    durations: dict[int, int] = {}
     with open_container(source, limits) as container:
         stream = _picture_stream(container, source, limits)
         for packet in container.demux(stream):
             for frame in packet.decode():
                 if frame.pts is None:
                     raise MediaError(
-                        f"{source.name}: frame {len(ticks)} has no time. Export it again with a "
-                        f"constant frame rate"
+                        f"{source.name}: frame {len(durations)} has no time. Export it again with "
+                        f"a constant frame rate"
                     )
-                ticks.add(frame.pts)
-                require_within(source.name, len(ticks), "frames", "max_frames", limits)
+                durations[frame.pts] = frame.duration or 0
+                require_within(source.name, len(durations), "frames", "max_frames", limits)
         tick_seconds = float(stream.time_base or 0)
-    return _frame_times(
-        source, limits, np.asarray(sorted(ticks), np.int64), tick_seconds, 0, np.zeros(0, int), []
-    )
+    return _frame_times(source.name, durations, tick_seconds, limits)
 
 
 def decode_frames(
@@ -100,24 +108,29 @@ def decode_frames(
     """Upright pixels of the frames at these indices; None when the packets' times were wrong.
 
     Raises:
-        MediaError: a chosen frame is damaged, or frames differ in size.
+        MediaError: a chosen frame is damaged, frames differ in size or take too much memory.
     """
     wanted = set(times.ticks[taken].tolist())
     pixels: dict[int, UInt8[np.ndarray, "height width 3"]] = {}
     with open_container(source, limits) as container:
         stream = _picture_stream(container, source, limits)
-        _require_room(source.name, len(wanted), stream)
+        size = stream.codec_context.width, stream.codec_context.height
+        _require_room(source.name, len(wanted), size)
         for frame in _decoded(container, stream, _needed_packets(times, wanted)):
-            if frame.pts is not None and frame.pts in wanted and frame.pts not in pixels:
-                pixels[frame.pts] = upright_pixels(frame, source.name)
+            if frame.pts is None or frame.pts not in wanted or frame.pts in pixels:
+                continue
+            # The header may have lied about the size; the first frame settles it.
+            if not pixels:
+                size = frame.width, frame.height
+                _require_room(source.name, len(wanted), size)
+            elif (frame.width, frame.height) != size:
+                raise MediaError(
+                    f"{source.name}: frames of {size} and of {(frame.width, frame.height)} pixels; "
+                    f"need one size. Export it again with a fixed size"
+                )
+            pixels[frame.pts] = upright_pixels(frame, source.name)
     if len(pixels) < len(wanted):
         return None
-    sizes = sorted({frame.shape[1::-1] for frame in pixels.values()})
-    if len(sizes) > 1:
-        raise MediaError(
-            f"{source.name}: frames of {sizes[0]} and of {sizes[1]} pixels; need one size. Export "
-            f"it again with a fixed size"
-        )
     return np.stack([pixels[tick] for tick in times.ticks[taken].tolist()])
 
 
@@ -173,36 +186,29 @@ def _picture_stream(
     return stream
 
 
-def _require_room(name: str, num_frames: int, stream: VideoStream) -> None:
-    width, height = stream.codec_context.width, stream.codec_context.height
-    num_bytes = num_frames * width * height * 3
+def _require_room(name: str, num_frames: int, size: tuple[int, int]) -> None:
+    num_bytes = num_frames * size[0] * size[1] * 3
     if num_bytes > _MAX_TAKEN_BYTES:
         raise MediaError(
-            f"{name}: {num_frames} frames of {width} x {height} take {num_bytes:,} bytes; at most "
-            f"{_MAX_TAKEN_BYTES:,} are held. Scale the video down or take fewer frames"
+            f"{name}: {num_frames} frames of {size[0]} x {size[1]} take {num_bytes:,} bytes; at "
+            f"most {_MAX_TAKEN_BYTES:,} are held. Scale the video down or take fewer frames"
         )
 
 
 def _frame_times(
-    source: SourceBytes,
-    limits: MediaLimits,
-    ticks: Int64[np.ndarray, "frames"],
-    tick_seconds: float,
-    last_ticks: int,
-    packet_ticks: Int64[np.ndarray, "packets"],
-    is_key: list[bool],
+    name: str, durations: dict[int, int], tick_seconds: float, limits: MediaLimits
 ) -> FrameTimes:
-    if len(ticks) == 0:
-        raise MediaError(f"{source.name}: 0 frames of video. Give a video with at least one")
+    """Times from {when a frame comes on: how long it stays or 0}, in ticks, in any order."""
+    if not durations:
+        raise MediaError(f"{name}: 0 frames of video. Give a video with at least one")
+    ticks = np.array(sorted(durations), np.int64)
     seconds = ticks * tick_seconds
     span = float(seconds[-1] - seconds[0])
-    last_seconds = last_ticks * tick_seconds
-    if last_seconds <= 0 and len(ticks) > 1:
+    last_seconds = max(durations[int(ticks[-1])] * tick_seconds, 0.0)
+    if last_seconds == 0 and len(ticks) > 1:
         last_seconds = span / (len(ticks) - 1)
-    require_within(source.name, span + last_seconds, "seconds", "max_seconds", limits)
-    return FrameTimes(
-        ticks, seconds, span + last_seconds, packet_ticks, np.asarray(is_key, dtype=bool)
-    )
+    require_within(name, span + last_seconds, "seconds", "max_seconds", limits)
+    return FrameTimes(ticks, seconds, span + last_seconds, np.zeros(0, np.int64), np.zeros(0, bool))
 
 
 def _needed_packets(times: FrameTimes, wanted: set[int]) -> Bool[np.ndarray, "packets"] | None:

@@ -90,7 +90,7 @@ def load_image(
         image, name = _open_image(raw), raw.name
     require_picture_size(name, *image.size, limits)
     try:
-        return _rgb_pixels(_upright(image, name))
+        return _rgb_pixels(_upright(image, name), name)
     except MediaError:
         raise
     except Exception as error:
@@ -201,14 +201,14 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation])
 
 
-def _rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
+def _rgb_pixels(image: Image.Image, name: str) -> UInt8[np.ndarray, "height width 3"]:
     if image.mode.startswith("I;16"):
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise MediaError(
-            f"a picture of mode {image.mode}, whose white has no agreed value. Save it with 8 or "
-            f"16 bits a channel"
+            f"{name}: a picture of mode {image.mode}, whose white has no agreed value. Save it "
+            f"with 8 or 16 bits a channel"
         )
     if image.has_transparency_data:
         return np.asarray(on_white(image.convert("RGBA")))

@@ -30,7 +30,7 @@ from unimoe.media.timeline import (
     num_frames_to_take,
 )
 
-VideoSource: TypeAlias = MediaSource | list[str | Path] | list[str] | list[Path]
+VideoSource: TypeAlias = MediaSource | list[str] | list[Path]
 
 
 @dataclass(frozen=True, slots=True)
