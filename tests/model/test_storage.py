@@ -203,6 +203,31 @@ def header(text: str, data: bytes = b"") -> bytes:
     return struct.pack("<Q", len(text)) + text.encode() + data
 
 
+def test_values_at_an_odd_place_read_right(tmp_path: Path) -> None:
+    text = '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]} }'
+    assert (8 + len(text)) % 4 != 0
+    values = torch.tensor([1.5, -2.0])
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(header(text, values.numpy().tobytes()))
+    assert torch.equal(SafetensorsFiles(tmp_path).read("a") * 2, values * 2)
+
+
+def test_what_is_read_may_be_changed_without_changing_the_file(tmp_path: Path) -> None:
+    write(tmp_path, TENSORS)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    SafetensorsFiles(tmp_path).read("b.weight").zero_()
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_a_type_that_we_cannot_read_is_named(tmp_path: Path) -> None:
+    text = '{"a":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}'
+    (tmp_path / "model.safetensors").write_bytes(header(text, b"\0" * 4))
+    files = SafetensorsFiles(tmp_path)
+    assert "a" not in files.dtypes
+    with pytest.raises(CheckpointError, match=r"a is F8_E4M3, unreadable"):
+        files.read("a")
+
+
 DAMAGED = {
     "empty": b"",
     "short": b"\x08\x00",

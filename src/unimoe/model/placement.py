@@ -84,9 +84,16 @@ def spread(model: OmniModel) -> None:
     Raises:
         ConfigError: one layer or encoder is divided, or embeddings, final norm and head are.
     """
+    if len({parameter.device for parameter in model.parameters()}) > 1:
+        _hook(model)
+
+
+def _hook(model: OmniModel) -> None:
+    """Let every part fetch what it reads, and bring home what is needed there."""
     home = model.device
-    if all(parameter.device == home for parameter in model.parameters()):
-        return
+    for name, module in (("core.norm", model.core.norm), ("core.lm_head", model.core.lm_head)):
+        if module is not None and _device_of_all(name, module) != home:
+            raise ConfigError(f"device_map: {name} must lie with core.embed_tokens, on {home}")
     for name, encoder in (("vision", model.vision), ("audio", model.audio)):
         if encoder is not None:
             _pull_inputs(encoder, _device_of_all(name, encoder))
@@ -97,9 +104,6 @@ def spread(model: OmniModel) -> None:
             lambda _, __, output: (output[0], _moved(output[1], home))  # routing is small
         )
     _pull_inputs(model.core.norm, home)
-    for name, module in (("core.norm", model.core.norm), ("core.lm_head", model.core.lm_head)):
-        if module is not None and _device_of_all(name, module) != home:
-            raise ConfigError(f"device_map: {name} must lie with core.embed_tokens, on {home}")
 
 
 def _sizes(config: OmniConfig, bytes_per_parameter: int) -> tuple[int, list[int]]:

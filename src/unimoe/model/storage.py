@@ -7,6 +7,7 @@ Source: safetensors format; Hugging Face shard index.
 """
 
 import json
+import mmap
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -77,6 +78,19 @@ class TensorSpec(NamedTuple):
         return self.dtype.itemsize * torch.Size(self.shape).numel()
 
 
+class _Place(NamedTuple):
+    path: Path
+    start: int
+    """First byte of the values, counted from the beginning of the file."""
+    end: int
+
+
+class _Entry(NamedTuple):
+    dtype: str
+    shape: Shape
+    place: _Place
+
+
 class SafetensorsFiles:
     """The safetensors of a directory, opened and checked; values are read when asked for."""
 
@@ -88,8 +102,7 @@ class SafetensorsFiles:
                 the directory or that contradicts them, or a tensor that is stored twice.
         """
         files = _files_of(directory)
-        self._file_of: dict[str, str] = {}
-        self._open: dict[str, Any] = {}
+        self._places: dict[str, _Place] = {}
         self.shapes: dict[str, Shape] = {}
         self.dtypes: dict[str, torch.dtype] = {}
         self.stored_types: dict[str, str] = {}
@@ -97,25 +110,39 @@ class SafetensorsFiles:
             self._add(directory / name, listed)
 
     def read(self, key: str) -> Tensor:
-        """One tensor, a view of the mapped file."""
-        tensor: Tensor = self._open[self._file_of[key]].get_tensor(key)
-        return tensor
+        """One tensor: a private view of its part of the file, which the system reads as it is used.
+
+        Only that part is mapped: mapping whole files would ask for more memory than there may be.
+        """
+        place = self._places[key]
+        if self.stored_types[key] not in _DTYPES:
+            raise CheckpointError(f"{place.path}: {key} is {self.stored_types[key]}, unreadable")
+        shape, dtype = self.shapes[key], _DTYPES[self.stored_types[key]]
+        if place.start == place.end:
+            return torch.empty(shape, dtype=dtype)
+        page = place.start - place.start % mmap.ALLOCATIONGRANULARITY
+        with place.path.open("rb") as file:
+            window = mmap.mmap(
+                file.fileno(), place.end - page, access=mmap.ACCESS_COPY, offset=page
+            )
+        numbers = torch.frombuffer(
+            window, dtype=dtype, offset=place.start - page, count=torch.Size(shape).numel()
+        )
+        return numbers.view(shape)
 
     def _add(self, path: Path, listed: set[str] | None) -> None:
-        opened = _opened(path)
-        keys = list(opened.keys())
-        _refuse(path, "holds tensors the index places in another file", self._file_of.keys(), keys)
+        header = _header(path)
+        keys = list(header)
+        _refuse(path, "holds tensors the index places in another file", self._places.keys(), keys)
         if listed is not None:
             _refuse(path, "lacks tensors the index places there", listed - set(keys), listed)
             _refuse(path, "holds tensors the index does not list", set(keys) - listed, keys)
-        self._open[path.name] = opened
-        for key in keys:
-            view = opened.get_slice(key)
-            self._file_of[key] = path.name
-            self.shapes[key] = tuple(view.get_shape())
-            self.stored_types[key] = view.get_dtype()
-            if view.get_dtype() in _LOADABLE:
-                self.dtypes[key] = _DTYPES[view.get_dtype()]
+        for key, entry in header.items():
+            self._places[key] = entry.place
+            self.shapes[key] = entry.shape
+            self.stored_types[key] = entry.dtype
+            if entry.dtype in _LOADABLE:
+                self.dtypes[key] = _DTYPES[entry.dtype]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -231,13 +258,26 @@ def _weight_map(path: Path) -> dict[str, str]:
     return weight_map
 
 
-def _opened(path: Path) -> Any:
+def _header(path: Path) -> dict[str, _Entry]:
+    """What a file says of its tensors, once the library has found length and offsets sound."""
     try:
-        return safe_open(path, framework="pt")
+        with safe_open(path, framework="numpy"), path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            entries = json.loads(file.read(length), object_pairs_hook=_no_duplicates)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: missing; the index names it. Fetch it again") from error
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged or cut short ({error}). Fetch it again") from error
+    entries.pop("__metadata__", None)
+    first = 8 + length
+    return {
+        key: _Entry(
+            entry["dtype"],
+            tuple(entry["shape"]),
+            _Place(path, *(first + offset for offset in entry["data_offsets"])),
+        )
+        for key, entry in entries.items()
+    }
 
 
 def _refuse(path: Path, fault: str, culprits: Any, among: Any) -> None:
