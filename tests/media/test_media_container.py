@@ -1,7 +1,6 @@
 """Containers open by content, whole, and without reach beyond their own bytes."""
 
 import io
-import resource
 import struct
 from pathlib import Path
 
@@ -97,15 +96,12 @@ def test_a_demuxer_cannot_open_another_file(
         watch(playlist)
 
 
-def test_bomb_inside_a_container_is_refused_before_memory_is_taken() -> None:
+def test_bomb_inside_a_container_is_not_decoded_even_to_look_at_it() -> None:
     data = mov_of_packet(black_png(8_000, 8_000))
-    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    with pytest.raises(MediaError, match="max_pixels"):
+    # FFmpeg tells a PNG's size by decoding one; here it never came to know it.
+    with pytest.raises(MediaError, match=r"no frame of at most 50,000,000 pixels \(max_pixels\)"):
         watch(data)
-
-    # The frame alone would take 190 MB.
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 100_000
 
 
 def test_unlisted_codec_is_refused() -> None:

@@ -115,14 +115,14 @@ def decode_frames(
     with open_container(source, limits) as container:
         stream = _picture_stream(container, source, limits)
         size = stream.codec_context.width, stream.codec_context.height
-        _require_room(source.name, len(wanted), size)
+        require_room(source.name, len(wanted), size)
         for frame in _decoded(container, stream, _needed_packets(times, wanted)):
             if frame.pts is None or frame.pts not in wanted or frame.pts in pixels:
                 continue
             # The header may have lied about the size; the first frame settles it.
             if not pixels:
                 size = frame.width, frame.height
-                _require_room(source.name, len(wanted), size)
+                require_room(source.name, len(wanted), size)
             elif (frame.width, frame.height) != size:
                 raise MediaError(
                     f"{source.name}: frames of {size} and of {(frame.width, frame.height)} pixels; "
@@ -186,7 +186,8 @@ def _picture_stream(
     return stream
 
 
-def _require_room(name: str, num_frames: int, size: tuple[int, int]) -> None:
+def require_room(name: str, num_frames: int, size: tuple[int, int]) -> None:
+    """Refuse frames of this width and height that together would fill the memory."""
     num_bytes = num_frames * size[0] * size[1] * 3
     if num_bytes > _MAX_TAKEN_BYTES:
         raise MediaError(

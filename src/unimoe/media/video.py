@@ -20,7 +20,7 @@ from PIL import Image
 from unimoe.config import MediaLimits, VideoConfig, VisionConfig
 from unimoe.errors import MediaError
 from unimoe.media.audio import SoundTrack, Waveform, load_sound_track
-from unimoe.media.frames import decode_frame_times, decode_frames, measure_frame_times
+from unimoe.media.frames import decode_frame_times, decode_frames, measure_frame_times, require_room
 from unimoe.media.image import load_image, tile_image
 from unimoe.media.source import DEFAULT_LIMITS, MediaSource, read_source, require_within
 from unimoe.media.timeline import (
@@ -147,13 +147,16 @@ def _video_of_files(
     if not files:
         raise MediaError("list of frames: empty. Give at least one image file")
     taken = files[:: frame_file_stride(len(files), frame_bound(config, has_audio=has_audio))]
-    frames = [load_image(file, limits=limits) for file in taken]
-    sizes = sorted({frame.shape[1::-1] for frame in frames})
-    if len(sizes) > 1:
-        raise MediaError(
-            f"list of frames: images of {sizes[0]} and of {sizes[1]} pixels; need one size. Resize "
-            f"them"
-        )
+    frames: list[UInt8[np.ndarray, "height width 3"]] = []
+    for file in taken:
+        frames.append(load_image(file, limits=limits))
+        size, first_size = frames[-1].shape[1::-1], frames[0].shape[1::-1]
+        require_room("list of frames", len(taken), first_size)
+        if size != first_size:
+            raise MediaError(
+                f"list of frames: images of {first_size} and of {size} pixels; need one size. "
+                f"Resize them"
+            )
     seconds_per_frame = _file_seconds(taken)
     times_seconds = np.arange(len(taken)) * seconds_per_frame
     return Video(np.stack(frames), times_seconds, seconds_per_frame, None)
