@@ -113,9 +113,10 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "batch new hidden"]:
         """Attend from the new tokens to all; `mask` as `attention_pattern` makes it."""
         heads = self.qkv_proj(hidden).unflatten(-1, (-1, self.head_dim))
-        turning, values = heads.split((self.num_heads + self.num_kv_heads, self.num_kv_heads), 2)
+        num_turning = self.num_heads + self.num_kv_heads
+        turning, values = heads.split_with_sizes((num_turning, self.num_kv_heads), 2)
         turned = rotate(turning, turn)
-        queries, keys = turned.split((self.num_heads, self.num_kv_heads), 2)
+        queries, keys = turned.split_with_sizes((self.num_heads, self.num_kv_heads), 2)
         keys, values = keys.transpose(1, 2), values.transpose(1, 2)  # [batch, kv_heads, new, dim]
         if store is not None:
             keys, values = store.extend(self.layer, keys, values)
