@@ -340,6 +340,22 @@ def test_a_dense_model_gives_the_logits_of_transformers(
         )
 
 
+@pytest.mark.parametrize("model_type", ["qwen2", "llama"])
+def test_a_directory_that_transformers_saved_loads_as_it_is(
+    tmp_path: Path, model_type: str
+) -> None:
+    theirs = dense_model(dense_config(model_type))
+    theirs.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    ours = load_model(tmp_path)
+    assert ours.config.core.rope_theta == 5e4
+    input_ids = torch.arange(20).view(2, 10)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            ours(input_ids).logits, theirs(input_ids).logits, rtol=1e-4, atol=1e-4
+        )
+
+
 def test_the_rotary_base_is_read_in_both_spellings(tmp_path: Path) -> None:
     values = dense_config(
         rope_theta=None, rope_parameters={"rope_theta": 5e4, "rope_type": "default"}

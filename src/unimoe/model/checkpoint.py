@@ -18,6 +18,8 @@ from unimoe.model.allocate import parameter_shapes
 from unimoe.model.dialects import Dialect, config_from_json, dialect_of, origin_of
 from unimoe.model.gguf import GGUFFile
 from unimoe.model.slots import (
+    EMBEDDING_KEY,
+    HEAD_KEY,
     Slot,
     TensorReport,
     compare,
@@ -79,13 +81,12 @@ class Checkpoint:
 
     def _require_tied_head(self) -> None:
         """A stored copy of tied embeddings has to be one."""
-        head, embedding = "lm_head.weight", "model.embed_tokens.weight"
-        if head not in self.report.redundant:
+        if HEAD_KEY not in self.report.redundant:
             return
-        if not torch.equal(self.tensors.read(head), self.tensors.read(embedding)):
+        if not torch.equal(self.tensors.read(HEAD_KEY), self.tensors.read(EMBEDDING_KEY)):
             raise CheckpointError(
-                f"{self.path}: tie_word_embeddings is true, but {head} differs from {embedding}; "
-                "set it to false in config.json to keep both"
+                f"{self.path}: tie_word_embeddings is true, but {HEAD_KEY} differs from "
+                f"{EMBEDDING_KEY}; set it to false in config.json to keep both"
             )
 
 

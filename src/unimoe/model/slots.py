@@ -48,7 +48,8 @@ LEFT_ASIDE = {
 """Parts of released checkpoints that are known and not loaded yet: prefixes of their keys."""
 
 _RECOMPUTED = (".rotary_emb.inv_freq", ".position_ids")
-_TIED_HEAD = "lm_head.weight"
+EMBEDDING_KEY = "model.embed_tokens.weight"
+HEAD_KEY = "lm_head.weight"
 
 _OUTSIDE_LAYERS = {
     "core.embed_tokens.": "model.embed_tokens.",
@@ -212,8 +213,9 @@ def compare(
         for group, prefixes in LEFT_ASIDE.items()
     }
     aside = {key for keys in left_aside.values() for key in keys}
+    is_tied = ties_embeddings and EMBEDDING_KEY in slots
     redundant = tuple(
-        key for key in extra if key.endswith(_RECOMPUTED) or (ties_embeddings and key == _TIED_HEAD)
+        key for key in extra if key.endswith(_RECOMPUTED) or (is_tied and key == HEAD_KEY)
     )
     misfits = [_misfit(key, slot, stored, foreign) for key, slot in slots.items()]
     misshaped = tuple(misfit for misfit in misfits if misfit is not None)

@@ -100,8 +100,8 @@ def distance(
     reference: OmniModel, other: OmniModel, input_ids: Int[Tensor, "batch seq"]
 ) -> Distance:
     """Compare two models of one vocabulary on the same text."""
-    wanted = reference(input_ids).logits.float()
-    found = other(input_ids).logits.float().to(wanted.device)
+    wanted = reference(input_ids.to(reference.device)).logits.float()
+    found = other(input_ids.to(other.device)).logits.float().to(wanted.device)
     log_p, log_q = wanted.log_softmax(-1), found.log_softmax(-1)
     surprise = _mean_surprise(log_q, input_ids) - _mean_surprise(log_p, input_ids)
     return Distance(

@@ -91,6 +91,9 @@ def save_model(
 ) -> None:
     """Write a model; the same weights give the same bytes.
 
+    Only what the model holds is written: heads left aside when it was loaded are not
+    (`convert` carries them along).
+
     Raises:
         CheckpointError: the directory already holds a checkpoint, or the released dialect cannot
             express this model.
@@ -144,8 +147,8 @@ def convert(
         return parameters.read(slots[key].parameter)[slots[key].where]
 
     directory = _new_directory(Path(target))
-    write_shards(directory, specs, value_of, max_shard_bytes)
     copy_companions(checkpoint, directory)
+    write_shards(directory, specs, value_of, max_shard_bytes)
     _write_config(directory, values)
 
 
