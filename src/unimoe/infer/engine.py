@@ -19,9 +19,10 @@ from torch.nn import functional as F
 from unimoe.errors import RequestError
 from unimoe.infer.cache import KVCache
 from unimoe.infer.sampling import Sampler, SamplingOptions, check_number, choose_tokens
-from unimoe.infer.usage import FinishReason, RoutingTally, Usage, tokens_by_modality
+from unimoe.infer.usage import FinishReason, RoutingTally, Usage
 from unimoe.model.omni import OmniModel, OmniOutput
 from unimoe.tokens.batch import OmniBatch
+from unimoe.tokens.sequence import count_tokens
 
 
 class Step(NamedTuple):
@@ -166,7 +167,7 @@ class Generation(Iterator[Step]):
         seed = state.sampler.options.seed
         assert seed is not None
         return Usage(
-            prompt_tokens=tokens_by_modality(state.prompt_ids, self._model.config.special_tokens),
+            prompt_tokens=count_tokens(state.prompt_ids, self._model.config.special_tokens),
             new_tokens=state.num_new,
             experts_per_token=None if use is None else use.experts_per_token,
             null_share=None if use is None else use.null_share,

@@ -9,22 +9,19 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
-from unimoe.config import RouterConfig, SpecialTokens
+from unimoe.config import RouterConfig
 from unimoe.nn.router import Routing
 
 FinishReason = Literal["stop", "length", "cancelled"]
-Modality = Literal["text", "image", "audio", "video"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
     """The bill of one request."""
 
-    prompt_tokens: dict[Modality, int]
-    """Of the prompt, by what they stand for."""
+    prompt_tokens: dict[str, int]
+    """Of the prompt, by what they stand for: text, image, video, audio."""
     new_tokens: int
     """Tokens generated, the one that ended the answer included."""
     experts_per_token: float | None
@@ -81,20 +78,3 @@ class RoutingTally:
             experts_per_token=num_routed / max(self._num_visits[row], 1),
             null_share=1 - num_routed / max(sum(taken), 1),
         )
-
-
-def tokens_by_modality(
-    ids: Int[Tensor, " prompt"], special_tokens: SpecialTokens
-) -> dict[Modality, int]:
-    """How many tokens of an unpadded prompt stand for text, image, audio and video."""
-    placeholders: dict[Modality, int | None] = {
-        "image": special_tokens.image_pad,
-        "audio": special_tokens.audio_pad,
-        "video": special_tokens.video_pad,
-    }
-    counts: dict[Modality, int] = {
-        modality: int((ids == token).sum())
-        for modality, token in placeholders.items()
-        if token is not None
-    }
-    return {"text": len(ids) - sum(counts.values()), **counts}

@@ -104,7 +104,7 @@ def encode_chat(
         )
     tokens = _expanded(_tokenised(prompt.pieces, vocabulary), media, config)
     input_ids = torch.tensor(tokens.ids, dtype=torch.int64)
-    counts = _token_counts(input_ids, config.special_tokens)
+    counts = count_tokens(input_ids, config.special_tokens)
     if len(input_ids) > config.core.max_positions:
         by_modality = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
         raise RequestError(
@@ -287,7 +287,8 @@ def _labels(
     return released_labels(input_ids, turn_start=turn_start, assistant=role[0])
 
 
-def _token_counts(input_ids: Int64[Tensor, " seq"], special: SpecialTokens) -> dict[str, int]:
+def count_tokens(input_ids: Int64[Tensor, " seq"], special: SpecialTokens) -> dict[str, int]:
+    """Tokens by modality: text (all that is no placeholder), image, video, audio."""
     pads = {"image": special.image_pad, "video": special.video_pad, "audio": special.audio_pad}
     counts = {
         modality: int((input_ids == pad).sum()) if pad is not None else 0
