@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from unimoe import cli
+from unimoe.checkpoint.directory import read_config
+from unimoe.checkpoint.weights import save_model
 from unimoe.config import OmniConfig, SpecialTokens
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.infer.session import OmniInference, TextDelta
 from unimoe.infer.usage import Usage
-from unimoe.model.checkpoint import read_config
 from unimoe.model.omni import OmniModel
-from unimoe.model.weights import save_model
 from unimoe.recipes.tiny import tiny_config
 
 COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]

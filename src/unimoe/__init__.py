@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unimoe.checkpoint.weights import load_model
     from unimoe.infer.session import OmniInference
-    from unimoe.model.weights import load_model
 
 __version__ = "0.1.0"
 __all__ = ["OmniInference", "__version__", "load_model"]
 
-_HOMES = {"OmniInference": "unimoe.infer.session", "load_model": "unimoe.model.weights"}
+_HOMES = {"OmniInference": "unimoe.infer.session", "load_model": "unimoe.checkpoint.weights"}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,10 +20,10 @@ import typer
 from unimoe.errors import ConfigError, RequestError, UnimoeError
 
 if TYPE_CHECKING:
+    from unimoe.checkpoint.inspect import Inspection
     from unimoe.infer.conversation import Conversation
     from unimoe.infer.session import AnswerEvents, OmniInference
     from unimoe.infer.usage import Usage
-    from unimoe.model.inspect import Inspection
     from unimoe.model.omni import OmniModel
 
 HELP_WIDTH = 100
@@ -140,7 +140,7 @@ def inspect(
 
     Its configuration alone is enough, whatever its size.
     """
-    from unimoe.model.inspect import describe, render
+    from unimoe.checkpoint.inspect import describe, render
 
     inspection = describe(path)
     print(json.dumps(_inspection_object(inspection)) if as_json else render(inspection))
@@ -154,7 +154,7 @@ def convert(
     to: Annotated[Literal["released", "unimoe"], typer.Option(help="Names of the tensors in DST.")],
 ) -> None:
     """Rewrite a checkpoint with the names of the release, or with ours; no value changes."""
-    from unimoe.model.weights import convert
+    from unimoe.checkpoint.weights import convert
 
     with _waiting(f"converting {source}"):
         convert(source, target, dialect=to)
@@ -191,10 +191,10 @@ def upcycle(
     seed: Annotated[int, typer.Option(help="Of the new router.")] = 0,
 ) -> None:
     """Make a mixture of experts of a dense model, and tell how far it went from it."""
+    from unimoe.checkpoint.directory import open_checkpoint
+    from unimoe.checkpoint.weights import copy_companions, load_model, save_model
     from unimoe.config import MoEConfig, RouterConfig
-    from unimoe.model.checkpoint import open_checkpoint
     from unimoe.model.upcycle import upcycle
-    from unimoe.model.weights import copy_companions, load_model, save_model
 
     router = RouterConfig(
         num_routed=routed,

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from unimoe.checkpoint.weights import load_model
 from unimoe.errors import RequestError
 from unimoe.infer import engine
 from unimoe.infer.cache import KVCache
 from unimoe.infer.engine import generate
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.model.omni import OmniModel
-from unimoe.model.weights import load_model
 from unimoe.recipes.tiny import tiny_config
 from unimoe.tokens.batch import collate
 from unimoe.tokens.sequence import Sample

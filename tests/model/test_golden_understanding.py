@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from unimoe.checkpoint.weights import load_model
 from unimoe.infer.cache import KVCache
 from unimoe.model.omni import OmniModel, OmniOutput
-from unimoe.model.weights import load_model
 
 FOLDER = Path(__file__).parents[1] / "golden" / "checkpoint_understanding"
 CASES = ["0", "1", "2", "3", "4", "5"]

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from unimoe.checkpoint.weights import load_model
 from unimoe.config import RoutingRule
 from unimoe.errors import CheckpointError
-from unimoe.model.weights import load_model
 from unimoe.recipes.tiny import SPECIAL_TEXTS, build_tiny, tiny_config
 from unimoe.tokens.message import ImagePart, message
 from unimoe.tokens.template import render

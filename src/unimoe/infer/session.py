@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
+from unimoe.checkpoint.directory import read_config
+from unimoe.checkpoint.weights import load_model
 from unimoe.config import MediaLimits
 from unimoe.errors import CheckpointError, RequestError
 from unimoe.infer.engine import Generation, generate
@@ -20,8 +22,6 @@ from unimoe.infer.usage import Usage
 from unimoe.media.audio import AudioSource
 from unimoe.media.image import ImageSource
 from unimoe.media.source import MediaSource
-from unimoe.model.checkpoint import read_config
-from unimoe.model.weights import load_model
 from unimoe.tokens.batch import collate
 from unimoe.tokens.message import AudioPart, ImagePart, Message, Part, TextPart, VideoPart
 from unimoe.tokens.sequence import encode_chat

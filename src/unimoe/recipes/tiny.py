@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from unimoe.checkpoint.weights import save_model
 from unimoe.config import (
     AudioConfig,
     CoreConfig,
@@ -21,7 +22,6 @@ from unimoe.config import (
     VisionConfig,
 )
 from unimoe.model.omni import OmniModel
-from unimoe.model.weights import save_model
 
 VOCAB_SIZE = 480
 SPECIAL_TEXTS = {

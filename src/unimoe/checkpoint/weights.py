@@ -15,22 +15,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from unimoe.config import OmniConfig
-from unimoe.errors import CheckpointError, ConfigError
-from unimoe.model.allocate import allocate, meta_model, parameter_shapes
-from unimoe.model.checkpoint import (
+from unimoe.checkpoint.dialects import own_json
+from unimoe.checkpoint.directory import (
     CONFIG_NAME,
     Checkpoint,
     open_checkpoint,
     slots_in,
 )
-from unimoe.model.dialects import own_json
-from unimoe.model.gguf import GGUFFile
+from unimoe.checkpoint.gguf import GGUFFile
+from unimoe.checkpoint.placement import available_memory, device_of, plan_devices, spread
+from unimoe.checkpoint.released import released_json
+from unimoe.checkpoint.slots import Slot, TensorReport
+from unimoe.checkpoint.storage import INDEX_NAME, TensorSpec, write_shards
+from unimoe.config import OmniConfig
+from unimoe.errors import CheckpointError, ConfigError
+from unimoe.model.allocate import allocate, meta_model, parameter_shapes
 from unimoe.model.omni import OmniModel
-from unimoe.model.placement import available_memory, device_of, plan_devices, spread
-from unimoe.model.released import released_json
-from unimoe.model.slots import Slot, TensorReport
-from unimoe.model.storage import INDEX_NAME, TensorSpec, write_shards
 
 log = logging.getLogger(__name__)
 

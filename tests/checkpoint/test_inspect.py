@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.model.tiny_checkpoints import (
+from tests.checkpoint.tiny_checkpoints import (
     RELEASED,
     change_config,
     change_tensors,
@@ -18,9 +18,9 @@ from tests.model.tiny_checkpoints import (
     released_copy,
     released_with_heads,
 )
+from unimoe.checkpoint.directory import read_config, slots_in
+from unimoe.checkpoint.inspect import describe, render
 from unimoe.errors import CheckpointError
-from unimoe.model.checkpoint import read_config, slots_in
-from unimoe.model.inspect import describe, render
 
 BILLION = 10**9
 

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.model.tiny_checkpoints import RELEASED, dense_config
+from tests.checkpoint.tiny_checkpoints import RELEASED, dense_config
+from unimoe.checkpoint.dialects import config_from_json, origin_of, own_json
+from unimoe.checkpoint.fields import text_rope_sections
+from unimoe.checkpoint.released import released_json
 from unimoe.config import (
     AudioConfig,
     CoreConfig,
@@ -20,9 +23,6 @@ from unimoe.config import (
     VisionConfig,
 )
 from unimoe.errors import CheckpointError
-from unimoe.model.dialects import config_from_json, origin_of, own_json
-from unimoe.model.fields import text_rope_sections
-from unimoe.model.released import released_json
 
 VALUES = json.loads((RELEASED / "config.json").read_text())
 

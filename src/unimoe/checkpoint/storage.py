@@ -17,8 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from unimoe.checkpoint.slots import Shape
 from unimoe.errors import CheckpointError
-from unimoe.model.slots import Shape
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from unimoe.checkpoint.fields import Fields, core_config, text_tokens
 from unimoe.config import (
     AudioConfig,
     CoreConfig,
@@ -22,7 +23,6 @@ from unimoe.config import (
     to_dict,
 )
 from unimoe.errors import CheckpointError
-from unimoe.model.fields import Fields, core_config, text_tokens
 
 _SIGLIP = "siglip_vision_model"
 

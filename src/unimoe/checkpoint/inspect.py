@@ -13,17 +13,17 @@ from typing import NamedTuple
 
 import torch
 
-from unimoe.config import CoreConfig, OmniConfig, RouterConfig
-from unimoe.model.allocate import parameter_shapes
-from unimoe.model.checkpoint import (
+from unimoe.checkpoint.dialects import dialect_of
+from unimoe.checkpoint.directory import (
     config_values,
     open_checkpoint,
     read_config,
     slots_in,
 )
-from unimoe.model.dialects import dialect_of
-from unimoe.model.slots import Shape, TensorReport, compare
-from unimoe.model.storage import listed_keys
+from unimoe.checkpoint.slots import Shape, TensorReport, compare
+from unimoe.checkpoint.storage import listed_keys
+from unimoe.config import CoreConfig, OmniConfig, RouterConfig
+from unimoe.model.allocate import parameter_shapes
 from unimoe.nn.router import route
 
 BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "int8": 1}

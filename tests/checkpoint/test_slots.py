@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unimoe.checkpoint.slots import Slot, compare, own_slots, transformers_slots
 from unimoe.config import CoreConfig, MoEConfig, OmniConfig, RouterConfig, SpecialTokens
 from unimoe.model.allocate import parameter_shapes
-from unimoe.model.slots import Slot, compare, own_slots, transformers_slots
 
 DENSE = CoreConfig(
     vocab_size=11,

@@ -16,10 +16,10 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 
+from unimoe.checkpoint.dialects import config_from_json
+from unimoe.checkpoint.slots import Shape
 from unimoe.config import OmniConfig
 from unimoe.errors import CheckpointError
-from unimoe.model.dialects import config_from_json
-from unimoe.model.slots import Shape
 
 _OUTSIDE_LAYERS = {
     "token_embd.weight": "model.embed_tokens.weight",

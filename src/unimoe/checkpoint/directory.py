@@ -12,12 +12,9 @@ from typing import Any
 
 import torch
 
-from unimoe.config import OmniConfig
-from unimoe.errors import CheckpointError
-from unimoe.model.allocate import parameter_shapes
-from unimoe.model.dialects import Dialect, config_from_json, dialect_of, origin_of
-from unimoe.model.gguf import GGUFFile
-from unimoe.model.slots import (
+from unimoe.checkpoint.dialects import Dialect, config_from_json, dialect_of, origin_of
+from unimoe.checkpoint.gguf import GGUFFile
+from unimoe.checkpoint.slots import (
     EMBEDDING_KEY,
     HEAD_KEY,
     Slot,
@@ -26,7 +23,10 @@ from unimoe.model.slots import (
     own_slots,
     transformers_slots,
 )
-from unimoe.model.storage import SafetensorsFiles, TensorSource, read_json
+from unimoe.checkpoint.storage import SafetensorsFiles, TensorSource, read_json
+from unimoe.config import OmniConfig
+from unimoe.errors import CheckpointError
+from unimoe.model.allocate import parameter_shapes
 
 CONFIG_NAME = "config.json"
 

@@ -8,10 +8,10 @@ Qwen2 and Llama language models.
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from unimoe.checkpoint.fields import Fields, core_config, text_tokens
+from unimoe.checkpoint.released import flat, read_released
 from unimoe.config import OmniConfig, from_dict, to_dict
 from unimoe.errors import CheckpointError, ConfigError
-from unimoe.model.fields import Fields, core_config, text_tokens
-from unimoe.model.released import flat, read_released
 
 Dialect = Literal["unimoe", "released", "dense"]
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from unimoe.errors import CheckpointError
-from unimoe.model.storage import (
+from unimoe.checkpoint.storage import (
     INDEX_NAME,
     SafetensorsFiles,
     TensorSpec,
     read_json,
     write_shards,
 )
+from unimoe.errors import CheckpointError
 
 TENSORS = {
     "b.weight": torch.arange(6, dtype=torch.float32).view(2, 3),

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.model.tiny_checkpoints import (
+from tests.checkpoint.tiny_checkpoints import (
     HEADS,
     RELEASED,
     change_config,
@@ -21,10 +21,10 @@ from tests.model.tiny_checkpoints import (
     released_copy,
     released_with_heads,
 )
+from unimoe.checkpoint.directory import open_checkpoint, read_config
+from unimoe.checkpoint.storage import SafetensorsFiles
+from unimoe.checkpoint.weights import convert, load_model, save_model, tensor_report
 from unimoe.errors import CheckpointError, ConfigError
-from unimoe.model.checkpoint import open_checkpoint, read_config
-from unimoe.model.storage import SafetensorsFiles
-from unimoe.model.weights import convert, load_model, save_model, tensor_report
 
 EXPERT = "model.layers.1.mlp.dynamic_real_moe.deepspeed_moe.experts.deepspeed_experts.2"
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tests.model.tiny_checkpoints import dense_config, dense_directory, dense_model
+from tests.checkpoint.tiny_checkpoints import dense_config, dense_directory, dense_model
+from unimoe.checkpoint.gguf import GGUFFile
+from unimoe.checkpoint.weights import convert, load_model
 from unimoe.errors import CheckpointError
-from unimoe.model.gguf import GGUFFile
-from unimoe.model.weights import convert, load_model
 
 TEXT = "It rains, it pours: 42 cats & dogs!  Größe\n\n naïve <|im_end|> done"
 CONTROL = ["<|im_start|>", "<|im_end|>"]

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import Module
 
-from tests.model.tiny_checkpoints import RELEASED
+from tests.checkpoint.tiny_checkpoints import RELEASED
+from unimoe.checkpoint.placement import _hook, device_of, plan_devices
+from unimoe.checkpoint.weights import load_model
 from unimoe.config import CoreConfig, OmniConfig, SpecialTokens
 from unimoe.errors import ConfigError
 from unimoe.model.allocate import parameter_shapes
 from unimoe.model.core import LayerInput
-from unimoe.model.placement import _hook, device_of, plan_devices
-from unimoe.model.weights import load_model
 from unimoe.nn.rope import rotation
 
 CORE = CoreConfig(
