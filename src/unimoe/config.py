@@ -312,6 +312,8 @@ class OmniConfig:
     position_rule: PositionRule = "paper"
     balance_weight: float = 0.025
     """Factor on the router balance loss; training schedules may override it per step."""
+    z_loss_weight: float = 0.0
+    """Factor on the router z-loss; 0 leaves it out, as the paper and the release do."""
 
 
 Config = TypeVar("Config")

@@ -177,6 +177,17 @@ def test_the_total_loss_adds_the_weighted_balance(model: OmniModel) -> None:
     loss = model(ids, labels=ids, logits_rows=0).loss
     torch.testing.assert_close(loss.total, loss.text + CONFIG.balance_weight * loss.balance)
     assert loss.balance > 0
+    assert loss.z == 0
+
+
+@torch.no_grad()
+def test_the_z_loss_joins_the_total_once_it_has_a_weight() -> None:
+    model = OmniModel(dataclasses.replace(CONFIG, z_loss_weight=0.1)).eval()
+    ids = torch.arange(1, 9)[None]
+    loss = model(ids, labels=ids, logits_rows=0).loss
+    without_z = loss.text + CONFIG.balance_weight * loss.balance
+    assert loss.z > 0
+    torch.testing.assert_close(loss.total, without_z + 0.1 * loss.z)
 
 
 @torch.no_grad()

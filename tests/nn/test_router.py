@@ -232,3 +232,9 @@ def test_z_loss_grows_with_the_logits() -> None:
     small, large = (z_loss(route(torch.ones(3, 7) * scale, PAPER)) for scale in (0.1, 10.0))
     torch.testing.assert_close(small, (torch.tensor(7.0).log() + 0.1) ** 2)
     assert large > small
+
+
+def test_z_loss_leaves_padding_out() -> None:
+    routing = route(torch.tensor([[1.0] * 7, [50.0] * 7]), PAPER)
+    masked = z_loss(routing, torch.tensor([True, False]))
+    torch.testing.assert_close(masked, (torch.tensor(7.0).log() + 1.0) ** 2)

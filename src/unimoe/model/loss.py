@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unimoe.config import RouterConfig
-from unimoe.nn.router import Routing, balance_loss
+from unimoe.nn.router import Routing, balance_loss, z_loss
 
 IGNORED_LABEL = -100
 
@@ -27,6 +27,8 @@ class OmniLoss(NamedTuple):
     """Mean over the labelled tokens; 0 when nothing is labelled."""
     balance: Float[Tensor, ""]
     """Mean over the MoE layers, before its weight; 0 when the core is dense."""
+    z: Float[Tensor, ""]
+    """Mean over the MoE layers, before its weight; 0 when that weight is 0 or the core dense."""
 
 
 def text_loss(
@@ -67,6 +69,14 @@ def mean_balance_loss(
         weights = is_real.long() if weights is None else weights * is_real
     flat = None if weights is None else weights.flatten()
     return torch.stack([balance_loss(layer, config, flat) for layer in routing]).mean()
+
+
+def mean_z_loss(
+    routing: Sequence[Routing], attention_mask: Int[Tensor, "batch seq"] | None
+) -> Float[Tensor, ""]:
+    """Mean over the layers of the router z-loss; padding counts nothing."""
+    is_real = None if attention_mask is None else attention_mask.flatten() > 0
+    return torch.stack([z_loss(layer, is_real) for layer in routing]).mean()
 
 
 def _is_scored(

@@ -19,7 +19,7 @@ from unimoe.encoders.audio import AudioEncoder
 from unimoe.encoders.vision import VisionEncoder
 from unimoe.errors import RequestError
 from unimoe.model.core import CoreOutput, LanguageCore
-from unimoe.model.loss import OmniLoss, mean_balance_loss, text_loss
+from unimoe.model.loss import OmniLoss, mean_balance_loss, mean_z_loss, text_loss
 from unimoe.model.merge import Medium, merge
 from unimoe.nn.attention import KeyValueStore
 from unimoe.nn.router import Routing
@@ -103,7 +103,7 @@ class OmniModel(nn.Module):
             audio_features: log-mel clips of all audio, in order.
             audio_grid_thw: clips of every audio.
             aux_balance_weight: what a token counts for in the router balance loss.
-            position_ids: needed when samples are packed or tokens are stored; None: computed.
+            position_ids: needed when tokens are stored; None: computed.
             cache: keys and values of earlier tokens; this forward adds the new ones.
             logits_rows: score only the last so many tokens, 0 for none; None: all.
             top_p_routing: threshold of the routers for this forward: the compute dial.
@@ -118,28 +118,11 @@ class OmniModel(nn.Module):
             inputs_embeds = self.core.embed(input_ids)  # a generated placeholder is mere text
         else:
             inputs_embeds = self.embed_inputs(input_ids, *media)
-        if position_ids is None and num_stored:
-            raise RequestError(
-                f"{num_stored} tokens are stored, and only the caller knows where they ended; "
-                f"pass position_ids"
-            )
-        vision, audio = self.config.vision, self.config.audio
-        positions = (
-            Positions(position_ids, _deltas(position_ids, num_stored + num_new))
-            if position_ids is not None
-            else omni_positions(
-                input_ids,
-                attention_mask,
-                special_tokens=self.config.special_tokens,
-                rule=self.config.position_rule,
-                pool_side=None if vision is None else vision.pool_side,
-                queries_per_clip=None if audio is None else audio.queries_per_clip,
-                image_grid_thw=image_grid_thw,
-                video_grid_thw=video_grid_thw,
-                second_per_grid_ts=second_per_grid_ts,
-                audio_grid_thw=audio_grid_thw,
-            )
-        )
+        if position_ids is None:
+            grids = (image_grid_thw, video_grid_thw, second_per_grid_ts, audio_grid_thw)
+            positions = self._positions(input_ids, attention_mask, num_stored, *grids)
+        else:
+            positions = _given_positions(position_ids, num_stored + num_new)
         output = self.core(
             inputs_embeds,
             positions.ids,
@@ -188,6 +171,35 @@ class OmniModel(nn.Module):
             embeds = merge(embeds, input_ids, medium)
         return embeds
 
+    def _positions(
+        self,
+        input_ids: Int[Tensor, "batch new"],
+        attention_mask: Int[Tensor, "batch new"] | None,
+        num_stored: int,
+        image_grid_thw: Int[Tensor, "images 3"] | None,
+        video_grid_thw: Int[Tensor, "videos 3"] | None,
+        second_per_grid_ts: Float[Tensor, " videos"] | None,
+        audio_grid_thw: Int[Tensor, " audios"] | None,
+    ) -> Positions:
+        if num_stored:
+            raise RequestError(
+                f"{num_stored} tokens are stored, and only the caller knows where they ended; "
+                f"pass position_ids"
+            )
+        vision, audio = self.config.vision, self.config.audio
+        return omni_positions(
+            input_ids,
+            attention_mask,
+            special_tokens=self.config.special_tokens,
+            rule=self.config.position_rule,
+            pool_side=None if vision is None else vision.pool_side,
+            queries_per_clip=None if audio is None else audio.queries_per_clip,
+            image_grid_thw=image_grid_thw,
+            video_grid_thw=video_grid_thw,
+            second_per_grid_ts=second_per_grid_ts,
+            audio_grid_thw=audio_grid_thw,
+        )
+
     def _loss(
         self,
         output: CoreOutput,
@@ -195,16 +207,20 @@ class OmniModel(nn.Module):
         attention_mask: Int[Tensor, "batch new"] | None,
         aux_balance_weight: Float[Tensor, "batch new"] | Int[Tensor, "batch new"] | None,
     ) -> OmniLoss:
+        config = self.config
         text = text_loss(output.hidden_states, labels, attention_mask, self.core.logits)
-        balance = text.new_zeros(())
-        if self.config.core.moe is not None:
-            router = self.config.core.moe.router
+        balance = z = text.new_zeros(())
+        if config.core.moe is not None:
+            router = config.core.moe.router
             balance = mean_balance_loss(output.routing, router, attention_mask, aux_balance_weight)
-        return OmniLoss(text + self.config.balance_weight * balance, text, balance)
+            if config.z_loss_weight > 0:
+                z = mean_z_loss(output.routing, attention_mask)
+        total = text + config.balance_weight * balance + config.z_loss_weight * z
+        return OmniLoss(total=total, text=text, balance=balance, z=z)
 
 
-def _deltas(position_ids: Int[Tensor, "3 batch new"], total: int) -> Int[Tensor, "batch 1"]:
-    return position_ids.amax((0, 2))[:, None] + 1 - total
+def _given_positions(position_ids: Int[Tensor, "3 batch new"], total: int) -> Positions:
+    return Positions(position_ids, position_ids.amax((0, 2))[:, None] + 1 - total)
 
 
 @torch.no_grad()

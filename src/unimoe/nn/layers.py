@@ -20,8 +20,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "... hidden"]:
         """Normalise in float32, cast back, and only then scale: the order shows in bf16."""
-        unit = functional.rms_norm(hidden.float(), self.weight.shape, eps=self.eps)
-        return unit.to(hidden.dtype) * self.weight
+        weight = self.weight
+        unit = functional.rms_norm(hidden.float(), weight.shape, eps=self.eps)
+        return unit.to(hidden.dtype) * weight
 
 
 class SwiGLU(nn.Module):

@@ -34,7 +34,7 @@ def rotary_angles(
     half = sum(sections)
     exponents = torch.arange(half, device=position_ids.device, dtype=torch.float32) / half
     phases = position_ids.float().unsqueeze(-1) / theta**exponents  # [3, batch, seq, half]
-    own_axis = [part[axis] for axis, part in enumerate(torch.split(phases, list(sections), dim=-1))]
+    own_axis = [part[axis] for axis, part in enumerate(phases.split_with_sizes(sections, dim=-1))]
     return torch.cat(own_axis, dim=-1)
 
 

@@ -115,9 +115,14 @@ def balance_loss(
     return columns * product.sum()
 
 
-def z_loss(routing: Routing) -> Float[Tensor, ""]:
-    """Mean squared log-partition of the router logits: keeps them from growing."""
-    return routing.logits.float().logsumexp(-1).square().mean()
+def z_loss(
+    routing: Routing, token_mask: Bool[Tensor, " tokens"] | None = None
+) -> Float[Tensor, ""]:
+    """Mean squared log-partition of the router logits over real tokens: keeps them from growing."""
+    squares = routing.logits.float().logsumexp(-1).square()
+    if token_mask is None:
+        return squares.mean()
+    return (squares * token_mask).sum() / token_mask.sum().clamp(min=1)
 
 
 def _route_paper(
