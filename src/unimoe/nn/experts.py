@@ -40,6 +40,8 @@ def routed_experts(
 ) -> Float[Tensor, "tokens hidden"]:
     """Weighted sum of the routed experts each token selected; zero for a token without any."""
     plan = dispatch(mask)
+    if len(plan.tokens) == 0 and not torch.is_grad_enabled():
+        return torch.zeros_like(hidden)  # in training the experts get their zero gradients below
     gates = weights[plan.tokens, plan.experts]
     if hidden.is_cuda:
         return grouped_experts(hidden, plan, gates, gate_up, down)
@@ -140,9 +142,9 @@ class _LoopedExperts(torch.autograd.Function):
         rows = dict(_parts(hidden.index_select(0, tokens), counts))
         of_rows = dict(_parts(of_row, counts))  # views, overwritten expert by expert
         for (expert, of_part), both in zip(_parts(of_output, counts), boths, strict=True):
+            inner, of_both = _swiglu_again(both, of_part @ down[expert])
             if of_down is not None:
-                torch.mm(of_part.t(), _swiglu(both), out=of_down[expert])
-            of_both = _swiglu_gradient(both, of_part @ down[expert])
+                torch.mm(of_part.t(), inner, out=of_down[expert])
             if of_gate_up is not None:
                 torch.mm(of_both.t(), rows[expert], out=of_gate_up[expert])
             torch.mm(of_both, gate_up[expert], out=of_rows[expert])
@@ -159,14 +161,18 @@ def _swiglu(both: Tensor) -> Tensor:
     return functional.silu(gate).mul_(up)
 
 
-def _swiglu_gradient(both: Tensor, of_inner: Tensor) -> Tensor:
-    """Gradient of silu(gate) * up in (gate, up), side by side; uses up `of_inner`."""
+def _swiglu_again(both: Tensor, of_inner: Tensor) -> tuple[Tensor, Tensor]:
+    """silu(gate) * up once more, and its gradient in gate and up side by side.
+
+    `of_inner` is used up.
+    """
     gate, up = both.chunk(2, dim=-1)
     of_both = torch.empty_like(both)
     of_gate, of_up = of_both.chunk(2, dim=-1)
-    torch.mul(of_inner, functional.silu(gate), out=of_up)
+    activated = functional.silu(gate)
+    torch.mul(of_inner, activated, out=of_up)
     torch.ops.aten.silu_backward.grad_input(of_inner.mul_(up), gate, grad_input=of_gate)
-    return of_both
+    return activated.mul_(up), of_both
 
 
 def _zero_where_absent(weight: Tensor, counts: list[int]) -> Tensor:

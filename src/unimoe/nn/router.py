@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from unimoe.config import RouterConfig
 from unimoe.errors import RequestError
@@ -139,8 +140,8 @@ def _route_paper(
     dynamic = logits[:, : config.num_dynamic]
     noisy = dynamic if draws is None else dynamic + draws.gumbel[:, 0].to(dynamic.dtype)
     order = noisy.detach().sort(dim=-1, descending=True, stable=True).indices
-    num_selected = _num_selected(dynamic.softmax(-1).gather(-1, order), config, top_p)
-    selected = _first_of(order, num_selected)
+    taken = _taken(dynamic.softmax(-1).gather(-1, order), config, top_p)
+    selected = _by_column(taken, order)
     if token_mask is not None:
         selected = selected & token_mask[:, None]
     mask = _with_shared(selected, config)
@@ -151,7 +152,7 @@ def _route_paper(
         factor = _by_column(heun_factors(dynamic, order, draws.uniform), order)
         gates = estimated_gate(weights[:, : config.num_dynamic], factor)
         weights = torch.cat([gates, weights[:, config.num_dynamic :]], dim=-1)
-    return Routing(logits, num_selected, selected, mask, weights)
+    return Routing(logits, taken.sum(-1), selected, mask, weights)
 
 
 def heun_factors(
@@ -188,26 +189,23 @@ def _route_released(
 ) -> Routing:
     """The released layer, steps 2 to 9: near ties share a weight, the others get 1 / k each."""
     dynamic = logits[:, : config.num_dynamic]
-    likely = dynamic.softmax(-1).sort(dim=-1, descending=True, stable=True)
-    num_selected = _num_selected(likely.values, config, top_p)
+    best_first = dynamic.sort(dim=-1, descending=True, stable=True)
+    taken = _taken(best_first.values.detach().softmax(-1), config, top_p)
     picks = (
-        _likeliest_picks(dynamic, config) if draws is None else _draw_picks(dynamic, config, draws)
+        _Picks(best_first.indices, _near_tie_gates(best_first.values, config))
+        if draws is None
+        else _draw_picks(dynamic, config, draws)
     )
-    selected = _first_of(picks.order, num_selected)
-    gates = _normalised(_by_column(picks.gates, picks.order) * selected)
+    gates = _by_column(_normalised(picks.gates * taken), picks.order)
+    selected = _by_column(taken, picks.order)
     if token_mask is not None:
         selected = selected & token_mask[:, None]
     mask = _with_shared(selected, config)
     if config.drop_policy is not None:
         mask = _drop(dynamic, mask, config)
         gates = _normalised(gates * mask[:, : config.num_dynamic])
-    return Routing(
-        logits,
-        num_selected,
-        selected,
-        mask,
-        _global_weights(logits, mask, gates, config, token_mask),
-    )
+    weights = _global_weights(logits, mask, gates, config, token_mask)
+    return Routing(logits, taken.sum(-1), selected, mask, weights)
 
 
 class _Picks(NamedTuple):
@@ -215,17 +213,16 @@ class _Picks(NamedTuple):
     gates: Float[Tensor, "tokens pick"]
 
 
-def _likeliest_picks(dynamic: Tensor, config: RouterConfig) -> _Picks:
-    """Experts best first; a pick's gate is its softmax among the near ties not yet picked.
+def _near_tie_gates(scores: Tensor, config: RouterConfig) -> Tensor:
+    """Gate of every pick of the scores best first: its softmax among the near ties not yet picked.
 
     Sorted, the candidates of pick j are the columns from j on whose gap to j is small, so all
     picks are one triangular [tokens, pick, candidate] comparison instead of a loop.
     """
-    order = dynamic.detach().sort(dim=-1, descending=True, stable=True).indices
-    scores = dynamic.gather(-1, order)
-    candidates = _near(scores.detach()[:, :, None], scores.detach()[:, None, :], config).triu()
+    fixed = scores.detach()
+    candidates = _near(fixed[:, :, None], fixed[:, None, :], config).triu()
     shared = scores[:, None, :].masked_fill(~candidates, -torch.inf).softmax(-1)
-    return _Picks(order, shared.diagonal(dim1=-2, dim2=-1))
+    return shared.diagonal(dim1=-2, dim2=-1)
 
 
 def _draw_picks(dynamic: Tensor, config: RouterConfig, draws: RouterDraws) -> _Picks:
@@ -255,19 +252,15 @@ def _near(best: Tensor, scores: Tensor, config: RouterConfig) -> Tensor:
     return ~(gap > 2 * config.near_tie)  # 0 / 0 is NaN, compares false, and so is kept
 
 
-def _num_selected(likely: Tensor, config: RouterConfig, top_p: float | None) -> Tensor:
-    """Experts needed until their probabilities, in the order given, reach the threshold."""
+def _taken(likely: Tensor, config: RouterConfig, top_p: float | None) -> Tensor:
+    """Which picks are made, in the order given: until their probabilities reach the threshold."""
     threshold = config.top_p if top_p is None else top_p
     if threshold is None:
-        return torch.full_like(likely[:, 0], float(config.top_k or 0)).long()
-    short = likely.cumsum(-1) < threshold
-    # The last column never counts: rounding may leave the full sum below a threshold near 1.
-    return 1 + short[:, :-1].sum(-1)
-
-
-def _first_of(order: Tensor, num_selected: Tensor) -> Tensor:
-    rank = torch.arange(order.shape[-1], device=order.device)
-    return _by_column(rank < num_selected[:, None], order)
+        first = torch.arange(likely.shape[-1], device=likely.device) < (config.top_k or 0)
+        return first.expand(likely.shape)
+    # A pick is made while those before it fall short; the first always is.
+    short = likely.cumsum(-1)[:, :-1] < threshold
+    return functional.pad(short, (1, 0), value=True)
 
 
 def _by_column(values: Tensor, order: Tensor) -> Tensor:
@@ -276,7 +269,7 @@ def _by_column(values: Tensor, order: Tensor) -> Tensor:
 
 
 def _with_shared(selected: Tensor, config: RouterConfig) -> Tensor:
-    return torch.nn.functional.pad(selected, (0, config.num_shared), value=True)
+    return functional.pad(selected, (0, config.num_shared), value=True)
 
 
 def _normalised(gates: Tensor) -> Tensor:
