@@ -58,6 +58,16 @@ def test_layer_equals_the_oracle_for_any_number_of_experts(
 
 
 @pytest.mark.parametrize("rule", ["paper", "released"])
+def test_a_decode_step_equals_the_same_token_in_a_prompt(rule: str) -> None:
+    layer = _layer(rule=rule)
+    hidden = torch.randn(1, 9, HIDDEN)
+    with torch.no_grad():
+        whole = layer(hidden).hidden
+        steps = [layer(hidden[:, place : place + 1]).hidden for place in range(9)]
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["paper", "released"])
 def test_gradients_equal_the_oracle(rule: str) -> None:
     layer = _layer(rule=rule)
     hidden = torch.randn(2, 5, HIDDEN, requires_grad=True)

@@ -39,9 +39,9 @@ def routed_experts(
     down: Float[Tensor, "routed hidden inner"],
 ) -> Float[Tensor, "tokens hidden"]:
     """Weighted sum of the routed experts each token selected; zero for a token without any."""
+    if len(hidden) == 1 and not (hidden.is_cuda or torch.is_grad_enabled()):
+        return _one_token(hidden, mask, weights, gate_up, down)
     plan = dispatch(mask)
-    if len(plan.tokens) == 0 and not torch.is_grad_enabled():
-        return torch.zeros_like(hidden)  # in training the experts get their zero gradients below
     gates = weights[plan.tokens, plan.experts]
     if hidden.is_cuda:
         return grouped_experts(hidden, plan, gates, gate_up, down)
@@ -83,6 +83,18 @@ def grouped_experts(
     gate, up = functional.grouped_mm(rows, gate_up.mT, offs=ends).chunk(2, dim=-1)
     outputs = functional.grouped_mm(functional.silu(gate) * up, down.mT, offs=ends)
     return _combine(outputs, gates, plan.tokens, hidden)
+
+
+def _one_token(
+    hidden: Tensor, mask: Tensor, weights: Tensor, gate_up: Tensor, down: Tensor
+) -> Tensor:
+    """A decode step: no rows to sort, so the experts it takes are run one after the other."""
+    total = torch.zeros_like(hidden, dtype=_sum_dtype(hidden))
+    for expert in mask[0].nonzero().flatten().tolist():
+        inner = _swiglu(functional.linear(hidden, gate_up[expert]))
+        output = functional.linear(inner, down[expert])
+        total += output.to(total.dtype) * weights[:, expert, None].to(total.dtype)
+    return total.to(hidden.dtype)
 
 
 def _combine(outputs: Tensor, gates: Tensor, tokens: Tensor, like: Tensor) -> Tensor:

@@ -269,6 +269,8 @@ def _by_column(values: Tensor, order: Tensor) -> Tensor:
 
 
 def _with_shared(selected: Tensor, config: RouterConfig) -> Tensor:
+    if config.num_shared == 0:
+        return selected
     return functional.pad(selected, (0, config.num_shared), value=True)
 
 
