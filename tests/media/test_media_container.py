@@ -56,6 +56,23 @@ def test_cut_off_fragment_is_refused() -> None:
         watch(data[: data.rindex(b"mdat") + 50])
 
 
+@pytest.mark.parametrize("share", [0.6, 0.75, 0.85, 0.95])
+def test_cut_off_dash_mp4_is_refused_though_an_index_precedes_its_fragments(share: float) -> None:
+    options = {"movflags": "+dash+frag_keyframe+empty_moov"}
+    data = encode_video("mp4", num_frames=40, container_options=options)
+
+    assert data.index(b"moov") < data.index(b"sidx") < data.index(b"moof")
+    assert watch(data).frames.shape == (8, 48, 64, 3)
+    with pytest.raises(MediaError, match="cut off"):
+        watch(data[: int(len(data) * share)])
+
+
+def test_what_follows_the_last_box_and_is_none_does_not_matter() -> None:
+    data = encode_video("mp4", num_frames=20)
+
+    assert watch(data + b"\xff" * 40).frames.shape == (8, 48, 64, 3)
+
+
 def test_live_matroska_of_unknown_length_is_read() -> None:
     data = encode_video("webm", "libvpx", num_frames=20, container_options={"live": "1"})
 

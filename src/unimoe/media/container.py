@@ -143,7 +143,7 @@ def _require_whole(data: bytes, kind: str, name: str) -> None:
 
 
 def _mp4_end(data: bytes) -> int:
-    """Where the top-level boxes that matter end."""
+    """Where the last top-level box ends; what follows and is no box does not matter."""
     position = 0
     for _ in range(_MAX_BLOCKS):
         size = int.from_bytes(data[position : position + 4])
@@ -151,10 +151,16 @@ def _mp4_end(data: bytes) -> int:
         if size == 1:
             size = int.from_bytes(data[position + 8 : position + 16])
         # 0: up to the end of the file, as live recorders write; 2 to 7: for FFmpeg to complain.
-        if size < 8 or kind not in _MP4_BOXES:
+        # Boxes of any name are walked: in a DASH file an index stands before the fragments.
+        if size < 8 or not _is_box_name(kind):
             break
         position += size
     return position
+
+
+def _is_box_name(kind: bytes) -> bool:
+    """Four printable characters, the copyright sign of QuickTime among them."""
+    return len(kind) == 4 and all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in kind)
 
 
 def _matroska_end(data: bytes) -> int:
