@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unimoe.errors import CheckpointError, RequestError
+from unimoe.errors import CheckpointError, MediaError, RequestError
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.infer.session import OmniInference, TextDelta, media_parts
 from unimoe.infer.usage import Usage
@@ -159,6 +159,21 @@ def test_one_source_or_several_become_parts_in_the_order_image_audio_video():
     parts = media_parts(image="a.png", audio=["b.wav", HUM], video=("c.mp4",))
     assert [type(part) for part in parts] == [ImagePart, AudioPart, AudioPart, VideoPart]
     assert [part.source for part in media_parts(audio=HUM)] == [HUM]
+
+
+@pytest.mark.parametrize("rate", [16_000, 16_000.0, np.int64(16_000), np.float32(16_000)])
+def test_samples_and_any_number_are_one_sound(session, rate):
+    samples, _ = HUM
+    expected = session.chat("?", audio=HUM, max_new_tokens=4).text
+    assert len(media_parts(audio=(samples, rate))) == 1
+    assert session.chat("?", audio=(samples, rate), max_new_tokens=4).text == expected
+    assert session.chat("?", audio=(samples.tolist(), rate), max_new_tokens=4).text == expected
+
+
+@pytest.mark.parametrize("sound", [("a.wav", 16_000), ([], 16_000), ([[1.0], [1.0, 2.0]], 16_000)])
+def test_a_number_beside_no_samples_is_refused_as_a_sound(session, sound):
+    with pytest.raises(MediaError, match="samples"):
+        session.chat("?", audio=sound)
 
 
 def test_chat_stream_and_sampling_options_agree_on_names_and_defaults():

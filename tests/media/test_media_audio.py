@@ -212,6 +212,12 @@ def test_decoding_stops_at_the_limit_where_no_header_claims_a_length() -> None:
         load_audio(data, limits=MediaLimits(max_seconds=1.0))
 
 
+@pytest.mark.parametrize("rate", [22_050.5, float("nan"), float("inf"), np.zeros(2)])
+def test_a_rate_that_is_no_whole_number_is_refused(rate: float) -> None:
+    with pytest.raises(MediaError, match="need a whole number of Hz"):
+        load_audio((tone(0.1, 16_000), rate))
+
+
 def test_array_beyond_the_seconds_limit_is_refused() -> None:
     with pytest.raises(MediaError, match="max_seconds"):
         load_audio((np.zeros(20_000), RATE_HZ), limits=MediaLimits(max_seconds=1.0))

@@ -7,6 +7,7 @@ A session keeps no conversation: history is what the caller gives as `messages`.
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -260,7 +261,7 @@ def _each(sources: Any) -> Sequence[Any]:
     """One source or several as several: a list holds several, and a tuple that is no sound."""
     if sources is None:
         return ()
-    is_sound = isinstance(sources, tuple) and len(sources) == 2 and isinstance(sources[1], int)
+    is_sound = isinstance(sources, tuple) and len(sources) == 2 and isinstance(sources[1], Real)
     return sources if isinstance(sources, list | tuple) and not is_sound else (sources,)
 
 

@@ -11,7 +11,8 @@ silence; mel = bins; frames = one per 10 ms.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple, TypeAlias, cast
+from numbers import Real
+from typing import Any, NamedTuple, SupportsFloat, TypeAlias, cast
 
 import numpy as np
 import soxr
@@ -20,7 +21,7 @@ from av.audio.plane import AudioPlane
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from jaxtyping import Float, Float32
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from unimoe.config import AUDIO_RATE_HZ, AudioConfig, MediaLimits
 from unimoe.errors import MediaError
@@ -33,7 +34,7 @@ from unimoe.media.source import (
     require_within,
 )
 
-AudioSource: TypeAlias = MediaSource | tuple[NDArray[Any], int]
+AudioSource: TypeAlias = MediaSource | tuple[ArrayLike, SupportsFloat]
 
 MEL_HOP_SAMPLES = 160
 
@@ -74,15 +75,15 @@ class AudioClips(NamedTuple):
 def load_audio(source: AudioSource, *, limits: MediaLimits = DEFAULT_LIMITS) -> Waveform:
     """One channel at 16 kHz.
 
-    Integer samples in an array are scaled by their type's range; an array of several channels is
-    [samples, channels].
+    Samples are an array, or what numpy makes one of, with their rate in Hz. Integers are scaled by
+    their type's range; several channels are [samples, channels].
 
     Raises:
         MediaError: no sound, damaged, NaN, an impossible rate, or longer than
             `limits.max_seconds`.
     """
     if isinstance(source, tuple):
-        return _waveform_of_array(*source, limits)
+        return _waveform_of_array(_array(source[0]), _rate_hz(source[1]), limits)
     raw = read_source(source, limits=limits)
     track = load_sound_track(raw, limits)
     if track is None:
@@ -138,6 +139,23 @@ def log_mel_clips(waveform: Waveform, config: AudioConfig) -> AudioClips:
         for start in starts
     ]
     return AudioClips(np.concatenate(features).astype(np.float32), len(starts))
+
+
+def _array(samples: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(samples)
+    # Rows of unequal length; a tensor on a GPU, or one that wants gradients.
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise MediaError(
+            f"{type(samples).__name__}: no array of samples ({error}). Give [samples] or [samples, "
+            f"channels]"
+        ) from error
+
+
+def _rate_hz(rate_hz: SupportsFloat) -> int:
+    if not isinstance(rate_hz, Real) or not float(rate_hz).is_integer():
+        raise MediaError(f"array: a rate of {rate_hz!r}; need a whole number of Hz, such as 16000")
+    return int(float(rate_hz))
 
 
 def _waveform_of_array(samples: NDArray[Any], rate_hz: int, limits: MediaLimits) -> Waveform:
