@@ -1,5 +1,7 @@
 """What a conversation remembers, and what it forgets."""
 
+import io
+
 import pytest
 from PIL import Image
 
@@ -43,6 +45,16 @@ def test_media_go_with_the_next_question_and_stay_in_memory(session):
     conversation.attach(ImagePart(PHOTO))
     assert heard(conversation.ask("Same?"))[1]["image"] == 8
     assert heard(conversation.ask("Sure?"))[1]["image"] == 8
+
+
+def test_a_file_object_stays_in_memory_too(session):
+    file = io.BytesIO()
+    PHOTO.save(file, "PNG")
+    file.seek(0)
+    conversation = Conversation(session, OPTIONS)
+    conversation.attach(ImagePart(file))
+    assert heard(conversation.ask("What is it?"))[1]["image"] == 4
+    assert heard(conversation.ask("Sure?"))[1]["image"] == 4
 
 
 def test_reset_forgets_turns_and_attachments_but_not_the_instructions(session):

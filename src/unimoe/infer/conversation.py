@@ -4,10 +4,12 @@ In:  a question, and media attached to it.  Out: the events of its answer, as fr
 """
 
 from contextlib import closing
+from dataclasses import replace
 
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.infer.session import AnswerEvents, OmniInference, TextDelta
-from unimoe.tokens.message import Message, Part, message
+from unimoe.media.source import BinaryReader, read_source
+from unimoe.tokens.message import Message, Part, TextPart, message
 
 
 class Conversation:
@@ -36,8 +38,12 @@ class Conversation:
         self._attached: tuple[Part, ...] = ()
 
     def attach(self, *parts: Part) -> None:
-        """Let media go with the next question."""
-        self._attached += parts
+        """Let media go with the next question.
+
+        Raises:
+            MediaError: a file object cannot be read, or is beyond a limit.
+        """
+        self._attached += tuple(self._kept(part) for part in parts)
 
     def reset(self) -> None:
         """Forget all turns and attachments."""
@@ -57,6 +63,12 @@ class Conversation:
         prompt = [*self._opening, *self._turns, turn]
         events = self._session.respond(prompt, self._options, top_p_routing=self._top_p_routing)
         return self._remembered(turn, events)
+
+    def _kept(self, part: Part) -> Part:
+        """The part, for every question to come: a file object could be read only once."""
+        if isinstance(part, TextPart) or not isinstance(part.source, BinaryReader):
+            return part
+        return replace(part, source=read_source(part.source, limits=self._session.limits).data)
 
     def _remembered(self, turn: Message, events: AnswerEvents) -> AnswerEvents:
         said: list[str] = []
