@@ -121,6 +121,7 @@ def test_cancelling_leaves_nothing_behind_and_running_again_gives_the_same(model
     monkeypatch.setattr(engine, "KVCache", WatchedCache)
     generation = generate(model, prompts(4), GREEDY)
     begun = [next(generation).tokens[0] for _ in range(4)]
+    assert generation.usage().finish_reason is None
     generation.close()
     gc.collect()
     assert list(generation) == []

@@ -173,7 +173,7 @@ class Generation(Iterator[Step]):
             null_share=None if use is None else use.null_share,
             prefill_seconds=self._prefill_seconds,
             decode_seconds=self._decode_seconds,
-            finish_reason=state.finish_reason or "cancelled",
+            finish_reason=state.finish_reason,
             seed=seed,
         )
 

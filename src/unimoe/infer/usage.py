@@ -32,8 +32,9 @@ class Usage:
     """Encoders and prompt, up to the first token."""
     decode_seconds: float
     """All further tokens."""
-    finish_reason: FinishReason
-    """`stop`: a stop token or string; `length`: `max_new_tokens`; `cancelled`: given up early."""
+    finish_reason: FinishReason | None
+    """`stop`: a stop token or string; `length`: `max_new_tokens`; `cancelled`: given up early.
+    None: it goes on."""
     seed: int
     """Gives the same tokens again."""
 
