@@ -240,22 +240,65 @@ def test_weights_are_cast_while_they_are_read(dtype: torch.dtype | str) -> None:
     assert torch.equal(model.core.norm.weight, stored.to(wanted))
 
 
-def test_auto_keeps_each_parameter_in_its_stored_type(tmp_path: Path) -> None:
-    source = released_copy(tmp_path)
-    change_tensors(source, add={"model.norm.weight": torch.ones(64, dtype=torch.bfloat16)})
-    model = load_model(source)
-    assert model.core.norm.weight.dtype == torch.bfloat16
-    assert model.core.embed_tokens.weight.dtype == torch.float32
+def mixed_copy(directory: Path, **changed: str | None) -> Path:
+    """Matrices in bfloat16; norms and biases in float32, as training often leaves them."""
+    source = released_copy(directory, **changed)
+    stored = load_file(source / "model.safetensors")
+    names = [key for key, tensor in stored.items() if tensor.dim() > 1]
+    return change_tensors(source, add={key: stored[key].bfloat16() for key in names})
 
 
-def test_parts_of_different_types_become_the_wider_one(tmp_path: Path) -> None:
-    source = released_copy(tmp_path)
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [
+        ({"torch_dtype": "bfloat16"}, torch.bfloat16),
+        ({"torch_dtype": None, "dtype": "torch.float16"}, torch.float16),
+        ({"torch_dtype": "float32"}, torch.float32),
+        ({"torch_dtype": None}, torch.bfloat16),
+    ],
+)
+def test_auto_is_one_type_declared_or_else_the_commonest(
+    tmp_path: Path, changed: dict[str, str | None], wanted: torch.dtype
+) -> None:
+    model = load_model(mixed_copy(tmp_path, **changed))
+    assert {parameter.dtype for parameter in model.parameters()} == {wanted}
+    with torch.no_grad():
+        logits = model(torch.arange(9)[None]).logits
+    assert logits.dtype == wanted
+    assert bool(logits.isfinite().all())
+
+
+def test_auto_is_the_same_after_a_conversion(tmp_path: Path) -> None:
+    source = mixed_copy(tmp_path / "released", torch_dtype="float16")
+    convert(source, tmp_path / "ours", dialect="unimoe")
+    assert load_model(tmp_path / "ours").dtype == load_model(source).dtype == torch.float16
+
+
+def test_a_conversion_keeps_every_tensor_in_its_own_type(tmp_path: Path) -> None:
+    source = mixed_copy(tmp_path / "released")
+    convert(source, tmp_path / "ours", dialect="unimoe")
+    stored = load_file(tmp_path / "ours" / "model.safetensors")
+    assert stored["core.layers.0.attention.qkv_proj.weight"].dtype == torch.bfloat16
+    assert stored["core.layers.0.input_norm.weight"].dtype == torch.float32
+
+
+def test_parts_of_different_types_convert_to_the_wider_one(tmp_path: Path) -> None:
+    source = released_copy(tmp_path / "released")
     key = "model.layers.0.self_attn.k_proj.weight"
     half = load_file(RELEASED / "model.safetensors")[key].bfloat16()
     change_tensors(source, add={key: half})
-    fused = load_model(source).core.layers[0].attention.qkv_proj.weight
+    convert(source, tmp_path / "ours", dialect="unimoe")
+    stored = load_file(tmp_path / "ours" / "model.safetensors")
+    fused = stored["core.layers.0.attention.qkv_proj.weight"]
     assert fused.dtype == torch.float32
     assert torch.equal(fused[64:96], half.float())
+
+
+def test_a_declared_type_that_cannot_be_is_refused_unless_another_is_named(tmp_path: Path) -> None:
+    source = released_copy(tmp_path, torch_dtype="int8")
+    with pytest.raises(CheckpointError, match=r"config.json: declares weights of type 'int8'"):
+        load_model(source)
+    assert load_model(source, dtype="float32").dtype == torch.float32
 
 
 def test_an_unknown_dtype_is_refused() -> None:

@@ -46,6 +46,8 @@ class Checkpoint:
     config: OmniConfig
     origin: Mapping[str, Any] | None
     """The released `config.json` it was or comes from, as it stood."""
+    declared_dtype: str | None
+    """What `config.json` says the weights are to be held in; they may be stored otherwise."""
     tensors: TensorSource
 
     @cached_property
@@ -98,11 +100,13 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     if path.suffix == ".gguf":
         file = GGUFFile(path)
-        return Checkpoint(path, "dense", file.config, None, file)
+        return Checkpoint(path, "dense", file.config, None, None, file)
     tensors = SafetensorsFiles(path)
     values = config_values(path)
     config = _config(path, values)
-    return Checkpoint(path, dialect_of(values), config, origin_of(values), tensors)
+    origin = origin_of(values)
+    declared = _declared_dtype(values if origin is None else origin)
+    return Checkpoint(path, dialect_of(values), config, origin, declared, tensors)
 
 
 def read_config(path: str | Path) -> OmniConfig:
@@ -118,6 +122,12 @@ def read_config(path: str | Path) -> OmniConfig:
 def config_values(directory: Path) -> dict[str, Any]:
     """The object of a directory's `config.json`."""
     return read_json(directory / CONFIG_NAME)
+
+
+def _declared_dtype(values: Mapping[str, Any]) -> str | None:
+    """Its older and its newer name; some write "torch.bfloat16"."""
+    name = values.get("torch_dtype") or values.get("dtype")
+    return str(name).removeprefix("torch.") if name else None
 
 
 def _config(directory: Path, values: Mapping[str, Any]) -> OmniConfig:

@@ -8,6 +8,7 @@ Peak memory of loading is the model plus one tensor; of converting, one paramete
 import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +36,8 @@ from unimoe.model.omni import OmniModel
 log = logging.getLogger(__name__)
 
 MAX_SHARD_BYTES = 5 * 1024**3
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Types a model can be loaded in, by name."""
 _COMPANIONS = (".json", ".jinja", ".txt", ".model", ".md")
 
 
@@ -50,7 +52,9 @@ def load_model(
 
     Args:
         directory: of any dialect, or a GGUF file.
-        dtype: "auto" keeps every parameter as stored; or "float32", "bfloat16", "float16".
+        dtype: of the whole model: "float32", "bfloat16", "float16"; or "auto": the one that
+            `config.json` declares (`torch_dtype` or `dtype`), else the one that most bytes of the
+            weights are stored in.
         device: the one device of the whole model; None with no `device_map`: the CPU.
         device_map: module names -> device, the longest name that begins a parameter's name wins,
             "" stands for all others; or "auto": spread over the accelerators by their memory.
@@ -58,22 +62,23 @@ def load_model(
     Raises:
         CheckpointError: a tensor is missing, misshaped or unknown, or the files are unreadable.
             Heads that are known and not loaded yet do not count; the log names them, and
-            `tensor_report` lists them.
+            `tensor_report` lists them. Or: "auto", and a declared type that is none of these.
         ConfigError: an unknown dtype or an impossible device map.
     """
     checkpoint = open_checkpoint(Path(directory))
     checkpoint.require_complete()
     for group, keys in checkpoint.report.left_aside.items():
         log.warning("%s: %s not loaded yet (%d tensors)", directory, group, len(keys))
-    dtypes = _parameter_dtypes(checkpoint, dtype)
-    devices = _device_map(checkpoint.config, dtypes, device, device_map)
+    wanted = _model_dtype(checkpoint, dtype)
+    devices = _device_map(checkpoint.config, wanted, device, device_map)
     model = meta_model(checkpoint.config)
     allocate(
         model,
-        lambda name, shape: torch.empty(shape, dtype=dtypes[name], device=device_of(name, devices)),
+        lambda name, shape: torch.empty(shape, dtype=wanted, device=device_of(name, devices)),
     )
     _fill(model, checkpoint)
-    spread(model)
+    if len({parameter.device for parameter in model.parameters()}) > 1:
+        spread(model)
     return model.eval()
 
 
@@ -130,9 +135,8 @@ def convert(
     """
     checkpoint = open_checkpoint(Path(source))
     checkpoint.require_complete()
-    dtypes = _parameter_dtypes(checkpoint, "auto")
-    first = next(iter(dtypes.values()))
-    values = _json_in(dialect, checkpoint.config, checkpoint.origin, first)
+    dtypes = _parameter_dtypes(checkpoint)
+    values = _json_in(dialect, checkpoint.config, checkpoint.origin, _commonest_dtype(checkpoint))
     slots = slots_in(dialect, checkpoint.config)
     aside = [key for keys in checkpoint.report.left_aside.values() for key in keys]
     specs = {key: TensorSpec(dtypes[slot.parameter], slot.shape) for key, slot in slots.items()} | {
@@ -181,22 +185,48 @@ class _StoredParameters:
         return whole
 
 
-def _parameter_dtypes(checkpoint: Checkpoint, dtype: torch.dtype | str) -> dict[str, torch.dtype]:
-    """What every parameter is to be held in; parts stored in different types take the wider."""
-    wanted = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if wanted is None and dtype != "auto":
-        raise ConfigError(f"dtype is {dtype!r}; need 'auto', {', '.join(map(repr, _DTYPES))}")
+def _model_dtype(checkpoint: Checkpoint, dtype: torch.dtype | str) -> torch.dtype:
+    """One type for the whole model: forward multiplies no matrices of different types."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype in DTYPES:
+        return DTYPES[dtype]
+    names = ", ".join(map(repr, DTYPES))
+    if dtype != "auto":
+        raise ConfigError(f"dtype is {dtype!r}; need 'auto', {names}")
+    declared = checkpoint.declared_dtype
+    if declared is None:
+        return _commonest_dtype(checkpoint)
+    if declared not in DTYPES:
+        raise CheckpointError(
+            f"{checkpoint.path / CONFIG_NAME}: declares weights of type {declared!r}; readable as "
+            f"declared are {names}. Name one of these as dtype"
+        )
+    return DTYPES[declared]
+
+
+def _commonest_dtype(checkpoint: Checkpoint) -> torch.dtype:
+    """What most bytes are stored in; of equals the wider."""
+    num_bytes: Counter[torch.dtype] = Counter()
+    for key, slot in checkpoint.slots.items():
+        stored = checkpoint.tensors.dtypes[key]
+        num_bytes[stored] += TensorSpec(stored, slot.shape).num_bytes
+    return max(num_bytes, key=lambda dtype: (num_bytes[dtype], dtype.itemsize))
+
+
+def _parameter_dtypes(checkpoint: Checkpoint) -> dict[str, torch.dtype]:
+    """Every parameter's as stored; parts stored in different types take the wider."""
     dtypes: dict[str, torch.dtype] = {}
     for key, slot in checkpoint.slots.items():
         stored = checkpoint.tensors.dtypes[key]
         before = dtypes.get(slot.parameter, stored)
-        dtypes[slot.parameter] = wanted or torch.promote_types(before, stored)
+        dtypes[slot.parameter] = torch.promote_types(before, stored)
     return dtypes
 
 
 def _device_map(
     config: OmniConfig,
-    dtypes: Mapping[str, torch.dtype],
+    dtype: torch.dtype,
     device: str | torch.device | None,
     device_map: Mapping[str, str] | Literal["auto"] | None,
 ) -> Mapping[str, str]:
@@ -207,8 +237,7 @@ def _device_map(
     if device_map != "auto":
         return device_map
     memory = available_memory()
-    widest = max(dtype.itemsize for dtype in dtypes.values())
-    return plan_devices(config, memory, widest) if memory else {"": "cpu"}
+    return plan_devices(config, memory, dtype.itemsize) if memory else {"": "cpu"}
 
 
 @torch.no_grad()
