@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import Module
 
 from tests.checkpoint.tiny_checkpoints import RELEASED
-from unimoe.checkpoint.placement import _hook, device_of, plan_devices
+from unimoe.checkpoint.placement import device_of, plan_devices, spread
 from unimoe.checkpoint.weights import load_model
 from unimoe.config import CoreConfig, OmniConfig, SpecialTokens
 from unimoe.errors import ConfigError
@@ -128,7 +128,7 @@ def test_a_layer_pulls_its_inputs_to_its_own_device() -> None:
 
 def test_a_model_with_hooks_computes_what_it_did() -> None:
     plain, hooked = load_model(RELEASED), load_model(RELEASED)
-    _hook(hooked)
+    spread(hooked)
     input_ids = torch.randint(0, 500, (2, 9), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         wanted, found = plain(input_ids, labels=input_ids), hooked(input_ids, labels=input_ids)
@@ -151,6 +151,37 @@ def test_what_leaves_a_layer_for_the_loss_comes_home() -> None:
     hidden, routing = outputs[0]
     assert hidden.device.type == "cpu"
     assert {part.device.type for part in routing} == {"meta"}
+
+
+def test_only_copies_to_an_accelerator_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(RELEASED, device_map={"": "meta", "core.layers.1": "cpu"})
+    original, copies = torch.Tensor.to, []
+
+    def watched(tensor: torch.Tensor, *target, **options) -> torch.Tensor:
+        if "non_blocking" in options:
+            copies.append((target[0].type, options["non_blocking"]))
+        return original(tensor, *target, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", watched)
+    turn = rotation(torch.zeros(1, 4, 8), torch.float32)
+    model.core.layers[1](torch.ones(1, 4, 64), LayerInput(turn, None, None, None, None))
+    assert set(copies) == {("cpu", False), ("meta", True)}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("home", "guest"), [("cpu", "cuda:0"), ("cuda:0", "cpu")])
+def test_a_model_over_cpu_and_gpu_gives_the_logits_of_the_cpu(home: str, guest: str) -> None:
+    whole = load_model(RELEASED)
+    parted = load_model(RELEASED, device_map={"": home, "core.layers.1": guest})
+    devices = [str(next(layer.parameters()).device) for layer in parted.core.layers]
+    assert devices == [home, guest, home]
+    input_ids = torch.randint(0, 500, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = whole(input_ids).logits
+        found = parted(input_ids.to(home)).logits
+    assert str(found.device) == home
+    # float32 on both, sums in another order
+    torch.testing.assert_close(found.cpu(), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_an_encoder_sends_its_features_home() -> None:

@@ -81,15 +81,11 @@ def device_of(parameter: str, devices: Mapping[str, str]) -> torch.device:
 def spread(model: OmniModel) -> None:
     """Let a model whose modules lie on several devices run as if they were one.
 
+    Every part then fetches what it reads, and brings home what is needed there.
+
     Raises:
         ConfigError: one layer or encoder is divided, or embeddings, final norm and head are.
     """
-    if len({parameter.device for parameter in model.parameters()}) > 1:
-        _hook(model)
-
-
-def _hook(model: OmniModel) -> None:
-    """Let every part fetch what it reads, and bring home what is needed there."""
     home = model.device
     for name, module in (("core.norm", model.core.norm), ("core.lm_head", model.core.lm_head)):
         if module is not None and _device_of_all(name, module) != home:
@@ -152,7 +148,8 @@ def _pull_inputs(module: nn.Module, device: torch.device) -> None:
 def _moved(value: Any, device: torch.device) -> Any:
     """Tensors, and tuples of them at any depth, on a device; anything else as it is."""
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        # The CPU does not wait for a copy from an accelerator: it would read what is not there yet.
+        return value.to(device, non_blocking=device.type != "cpu")
     if isinstance(value, tuple):
         parts = [_moved(part, device) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
