@@ -15,10 +15,10 @@ def keys_of(batch, num_tokens, *, start=0.0):
     return (start + torch.arange(count, dtype=torch.float32)).reshape(batch, 2, num_tokens, 4)
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.sampled_from([None, 4, 64]))
-def test_pieces_come_back_as_the_whole(lengths, capacity):
+@given(st.lists(st.sampled_from([1, 2, 9, 200, 300]), min_size=1, max_size=6))
+def test_pieces_come_back_as_the_whole(lengths):
     whole = keys_of(3, sum(lengths))
-    cache = KVCache(2, max_length=64, capacity=capacity)
+    cache = KVCache(2, max_length=sum(lengths))
     start = 0
     for length in lengths:
         piece = whole[:, :, start : start + length]
@@ -31,27 +31,27 @@ def test_pieces_come_back_as_the_whole(lengths, capacity):
     torch.testing.assert_close(second, (2 * whole, whole), rtol=0, atol=0)
 
 
-def test_a_known_length_is_allocated_once_and_decoding_copies_nothing():
-    cache = KVCache(1, max_length=2000, capacity=600)
+def test_room_lasts_a_block_of_tokens_and_decoding_copies_nothing_meanwhile():
+    cache = KVCache(1, max_length=2000)
     cache.extend(0, keys_of(1, 500), keys_of(1, 500))
     cache.advance(500)
     before = cache.num_bytes
     address = cache.extend(0, keys_of(1, 1), keys_of(1, 1))[0].data_ptr()
     cache.advance(1)
-    for _ in range(99):
+    for _ in range(GROWTH_TOKENS - 1):
         keys, _ = cache.extend(0, keys_of(1, 1), keys_of(1, 1))
         cache.advance(1)
     assert keys.data_ptr() == address
-    assert cache.num_bytes == before == 2 * 2 * 600 * 4 * 4
+    assert cache.num_bytes == before == 2 * 2 * (500 + GROWTH_TOKENS) * 4 * 4
 
 
-def test_an_unknown_length_grows_by_blocks_up_to_the_limit():
+def test_room_grows_by_blocks_up_to_the_limit():
     cache = KVCache(1, max_length=GROWTH_TOKENS + 10)
     bytes_of_a_token = 2 * 2 * 4 * 4
     cache.extend(0, keys_of(1, 3), keys_of(1, 3))
     cache.advance(3)
-    assert cache.num_bytes == GROWTH_TOKENS * bytes_of_a_token
-    cache.extend(0, keys_of(1, GROWTH_TOKENS), keys_of(1, GROWTH_TOKENS))
+    assert cache.num_bytes == (GROWTH_TOKENS + 3) * bytes_of_a_token
+    cache.extend(0, keys_of(1, GROWTH_TOKENS + 1), keys_of(1, GROWTH_TOKENS + 1))
     assert cache.num_bytes == (GROWTH_TOKENS + 10) * bytes_of_a_token
 
 
@@ -73,3 +73,21 @@ def test_kept_rows_stay_and_the_others_go():
     all_keys, _ = cache.extend(0, new, new)
     torch.testing.assert_close(all_keys[:, :, :5], keys[[2, 0]], rtol=0, atol=0)
     torch.testing.assert_close(all_keys[:, :, 5:], new, rtol=0, atol=0)
+
+
+def test_rows_are_dropped_layer_by_layer(monkeypatch):
+    cache = KVCache(3, max_length=8)
+    for layer in range(3):
+        cache.extend(layer, keys_of(2, 5), keys_of(2, 5))
+    cache.advance(5)
+    sizes = []
+
+    def watched_select(buffer, *arguments):
+        sizes.append(cache.num_bytes)
+        return select(buffer, *arguments)
+
+    select = torch.Tensor.index_select
+    monkeypatch.setattr(torch.Tensor, "index_select", watched_select)
+    cache.keep_rows(torch.tensor([1]))
+    whole = 3 * 2 * 2 * 2 * 8 * 4 * 4
+    assert sizes == [whole, whole * 5 // 6, whole * 4 // 6]

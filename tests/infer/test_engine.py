@@ -131,6 +131,36 @@ def test_cancelling_leaves_nothing_behind_and_running_again_gives_the_same(model
     assert begun == recorded(4)[:4]
 
 
+def test_memory_grows_with_the_answer_and_not_with_its_limit(model, monkeypatch):
+    monkeypatch.setattr("unimoe.infer.cache.GROWTH_TOKENS", 4)
+    caches = []
+
+    class WatchedCache(KVCache):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            caches.append(self)
+
+    monkeypatch.setattr(engine, "KVCache", WatchedCache)
+    most = model.config.core.max_positions - 20
+    generation = generate(model, prompts(0), SamplingOptions(max_new_tokens=most))
+    tokens, tokens_of_room = [], []
+    for _ in range(12):
+        tokens.append(next(generation).tokens[0])
+        tokens_of_room.append(caches[0].num_bytes // bytes_of_a_token(model))
+    assert tokens == recorded(0)
+    assert tokens_of_room == [24] * 5 + [29] * 5 + [34] * 2
+
+
+def test_growing_memory_gives_padded_rows_the_same_tokens(model, monkeypatch):
+    monkeypatch.setattr("unimoe.infer.cache.GROWTH_TOKENS", 4)
+    assert generate(model, prompts(*CASES), GREEDY).tokens() == [recorded(case) for case in CASES]
+
+
+def bytes_of_a_token(model):
+    core = model.config.core
+    return core.num_layers * 2 * core.num_kv_heads * core.head_dim * 4
+
+
 def sampled(seed):
     return SamplingOptions(max_new_tokens=10, temperature=1.5, top_p=0.95, seed=seed)
 

@@ -6,8 +6,6 @@ A layer's buffer is made at its first `extend`, on the device and in the dtype o
 model spread over several devices needs nothing said.
 """
 
-import math
-
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -21,15 +19,13 @@ class KVCache:
 
     Args:
         num_layers: of the language core.
-        max_length: tokens that are never exceeded.
-        capacity: tokens to make room for at once, which costs no copy later; None: not known, so
-            room grows by blocks of `GROWTH_TOKENS`.
+        max_length: tokens that are never exceeded. Room is made for those that are there and
+            `GROWTH_TOKENS` more: an answer costs memory as it grows, not as long as it might get.
     """
 
-    def __init__(self, num_layers: int, *, max_length: int, capacity: int | None = None) -> None:
+    def __init__(self, num_layers: int, *, max_length: int) -> None:
         self._buffers: list[Tensor | None] = [None] * num_layers  # [2, batch, heads, room, dim]
         self._max_length = max_length
-        self._capacity = min(capacity or 0, max_length)
         self._length = 0
 
     @property
@@ -68,10 +64,10 @@ class KVCache:
 
     def keep_rows(self, rows: Int[Tensor, "kept"]) -> None:
         """Drop all rows of the batch but these, in this order."""
-        self._buffers = [
-            None if buffer is None else buffer.index_select(1, rows.to(buffer.device))
-            for buffer in self._buffers
-        ]
+        for layer, buffer in enumerate(self._buffers):
+            # One at a time: all of them twice might not fit.
+            if buffer is not None:
+                self._buffers[layer] = buffer.index_select(1, rows.to(buffer.device))
 
     def _buffer_for(
         self, layer: int, keys: Float[Tensor, "batch kv_heads new head_dim"], total: int
@@ -83,10 +79,10 @@ class KVCache:
         buffer = self._buffers[layer]
         if buffer is not None and buffer.shape[3] >= total:
             return buffer
-        whole_blocks = math.ceil(total / GROWTH_TOKENS) * GROWTH_TOKENS
-        room = self._capacity if total <= self._capacity else whole_blocks
+        room = min(total + GROWTH_TOKENS, self._max_length)
         batch, heads, _, dim = keys.shape
-        grown = keys.new_empty(2, batch, heads, min(room, self._max_length), dim)
+        # A copy every 256 tokens is little beside attention, which reads all of them every token.
+        grown = keys.new_empty(2, batch, heads, room, dim)
         if buffer is not None:
             grown[:, :, :, : self._length] = buffer[:, :, :, : self._length]
         self._buffers[layer] = grown

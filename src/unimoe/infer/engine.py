@@ -186,12 +186,12 @@ class Generation(Iterator[Step]):
         return output.logits[:, -1]
 
     def _prefill(self) -> OmniOutput:
-        """Encoders and all prompts at once; makes room for the answers."""
+        """Encoders and all prompts at once."""
         assert self._batch is not None
         batch = self._batch.to(self._model.device)
         num_rows, length = batch.input_ids.shape
         room = length + max(row.sampler.options.max_new_tokens for row in self._rows)
-        cache = KVCache(self._model.config.core.num_layers, max_length=room, capacity=room)
+        cache = KVCache(self._model.config.core.num_layers, max_length=room)
         output: OmniOutput = self._model(
             **batch.model_inputs(), cache=cache, logits_rows=1, top_p_routing=self._top_p_routing
         )
