@@ -27,10 +27,14 @@ def parameter_shapes(config: OmniConfig) -> dict[str, tuple[int, ...]]:
 
 
 def allocate(model: OmniModel, empty: Callable[[str, torch.Size], Tensor]) -> None:
-    """Replace every parameter of a meta model by `empty(name, shape)`, which holds real memory."""
+    """Replace every parameter of a meta model by `empty(name, shape)`, which holds real memory.
+
+    What the model freezes stays frozen.
+    """
     for name, parameter in list(model.named_parameters()):
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
-        setattr(module, leaf, nn.Parameter(empty(name, parameter.shape)))
+        memory = nn.Parameter(empty(name, parameter.shape), requires_grad=parameter.requires_grad)
+        setattr(module, leaf, memory)
     # No checkpoint holds these, so they would stay empty: modules must compute such values.
     assert not [name for name, buffer in model.named_buffers() if buffer.is_meta]
