@@ -316,6 +316,23 @@ def test_impossible_upcycling_is_misuse(run, dense_directory, options, message):
     assert message in err
 
 
+def test_upcycling_without_a_usable_tokenizer_writes_no_model(run, dense_directory):
+    (dense_directory / "tokenizer.json").write_text("{}")
+    out = dense_directory.with_name("experts")
+    code, told, err = run("upcycle", dense_directory, out)
+    assert (code, told) == (1, "")
+    assert "tokenizer.json" in err
+    assert {path.name for path in out.iterdir()} == {"tokenizer.json"}
+
+
+def test_upcycling_onto_a_checkpoint_changes_nothing_there(run, dense_directory, tiny_directory):
+    before = {path.name: path.read_bytes() for path in tiny_directory.iterdir()}
+    code, _, err = run("upcycle", dense_directory, tiny_directory)
+    assert code == 1
+    assert "already holds" in err
+    assert {path.name: path.read_bytes() for path in tiny_directory.iterdir()} == before
+
+
 def test_inspect_shows_parts_and_json_holds_them(run, tiny_directory):
     code, text, _ = run("inspect", tiny_directory)
     assert code == 0

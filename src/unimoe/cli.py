@@ -192,7 +192,7 @@ def upcycle(
 ) -> None:
     """Make a mixture of experts of a dense model, and tell how far it went from it."""
     from unimoe.checkpoint.directory import open_checkpoint
-    from unimoe.checkpoint.weights import copy_companions, load_model, save_model
+    from unimoe.checkpoint.weights import copy_companions, load_model, new_directory, save_model
     from unimoe.config import MoEConfig, RouterConfig
     from unimoe.model.upcycle import upcycle
 
@@ -214,9 +214,11 @@ def upcycle(
         )
         sources = {expert: load_model(path) for expert, path in map(_expert_source, source or ())}
         model = upcycle(base, moe, sources=sources, preserve=preserve, seed=seed)
+        # What may fail comes first, so that a failure leaves no model behind that looks whole.
+        copy_companions(open_checkpoint(Path(dense)), new_directory(Path(out)))
+        told = _distance_line(base, model, out)
         save_model(model, out)
-        copy_companions(open_checkpoint(Path(dense)), Path(out))
-    print(_distance_line(base, model, out))
+    print(told)
 
 
 @app.command()

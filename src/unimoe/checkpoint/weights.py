@@ -109,7 +109,7 @@ def save_model(
     specs = {
         key: TensorSpec(parameters[slot.parameter].dtype, slot.shape) for key, slot in slots.items()
     }
-    target = _new_directory(Path(directory))
+    target = new_directory(Path(directory))
 
     def value_of(key: str) -> Tensor:
         return parameters[slots[key].parameter][slots[key].where]
@@ -150,7 +150,7 @@ def convert(
             return checkpoint.tensors.read(key)
         return parameters.read(slots[key].parameter)[slots[key].where]
 
-    directory = _new_directory(Path(target))
+    directory = new_directory(Path(target))
     copy_companions(checkpoint, directory)
     write_shards(directory, specs, value_of, max_shard_bytes)
     _write_config(directory, values)
@@ -258,7 +258,12 @@ def _json_in(
     return released_json(config, origin, str(dtype).removeprefix("torch."))
 
 
-def _new_directory(directory: Path) -> Path:
+def new_directory(directory: Path) -> Path:
+    """Make the directory, unless it holds a checkpoint already.
+
+    Raises:
+        CheckpointError: it does.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     present = [*directory.glob("*.safetensors"), *directory.glob(CONFIG_NAME)]
     if present:
