@@ -3,6 +3,7 @@
 import json
 import struct
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -20,6 +21,8 @@ from tests.checkpoint.tiny_checkpoints import (
 )
 from unimoe.checkpoint.directory import read_config, slots_in
 from unimoe.checkpoint.inspect import describe, render
+from unimoe.checkpoint.weights import load_model
+from unimoe.cli import Dtype
 from unimoe.errors import CheckpointError
 
 BILLION = 10**9
@@ -84,7 +87,7 @@ def test_memory_of_the_published_model(tmp_path: Path) -> None:
     inspection = describe(published(tmp_path))
     assert inspection.weight_bytes["bfloat16"] == 2 * inspection.num_parameters
     assert inspection.weight_bytes["float32"] == 4 * inspection.num_parameters
-    assert inspection.weight_bytes["int8"] == inspection.num_parameters
+    assert set(inspection.weight_bytes) == set(get_args(Dtype)) - {"auto"}
     assert inspection.cache_bytes_per_1000_tokens["bfloat16"] == 2 * 28 * 4 * 128 * 1000 * 2
 
 
@@ -190,6 +193,19 @@ def test_a_configuration_alone_is_enough(tmp_path: Path) -> None:
     inspection = describe(published(tmp_path))
     assert inspection.report is None
     assert "tensors  no weights here, only the configuration" in render(inspection)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "mp_rank_00_model_states.pt"])
+def test_weights_that_loading_refuses_are_refused_in_the_same_words(
+    tmp_path: Path, name: str
+) -> None:
+    (published(tmp_path) / name).touch()
+    with pytest.raises(CheckpointError) as refused:
+        load_model(tmp_path)
+    inspection = describe(tmp_path)
+    assert "pickle" in str(refused.value)
+    assert inspection.refusal == str(refused.value)
+    assert f"tensors  NOT readable: {refused.value}" in render(inspection)
 
 
 def test_nothing_to_inspect_is_an_error(tmp_path: Path) -> None:

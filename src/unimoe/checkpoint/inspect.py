@@ -21,12 +21,14 @@ from unimoe.checkpoint.directory import (
     slots_in,
 )
 from unimoe.checkpoint.slots import Shape, TensorReport, compare
-from unimoe.checkpoint.storage import listed_keys
+from unimoe.checkpoint.storage import listed_keys, unsafe_weights
+from unimoe.checkpoint.weights import DTYPES
 from unimoe.config import CoreConfig, OmniConfig, RouterConfig
 from unimoe.model.allocate import parameter_shapes
 from unimoe.nn.router import route
 
-BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "int8": 1}
+BYTES_PER_NUMBER = {name: dtype.itemsize for name, dtype in DTYPES.items()}
+"""Of every type a model can be loaded in."""
 _SAMPLED_TOKENS = 4096
 
 _PARTS = (
@@ -72,6 +74,8 @@ class Inspection:
     """What fits; from the names of the index when the shards are not there; None: no weights."""
     has_shapes: bool
     """The report rests on the headers of the files, not on the names of an index alone."""
+    refusal: str | None
+    """Why the weights beside the configuration are not read; None: they are, or there are none."""
 
     @property
     def num_parameters(self) -> int:
@@ -88,7 +92,7 @@ class Inspection:
         """Memory of keys and values by type."""
         core = self.config.core
         numbers = 2 * core.num_layers * core.num_kv_heads * core.head_dim * 1000
-        return {name: numbers * BYTES_PER_NUMBER[name] for name in ("float32", "bfloat16")}
+        return {name: numbers * size for name, size in BYTES_PER_NUMBER.items()}
 
 
 def describe(path: str | Path) -> Inspection:
@@ -119,6 +123,7 @@ def describe(path: str | Path) -> Inspection:
         },
         report=report,
         has_shapes=True,
+        refusal=None,
     )
 
 
@@ -160,6 +165,7 @@ def _without_shapes(path: Path) -> Inspection:
         left_aside={},
         report=report,
         has_shapes=False,
+        refusal=unsafe_weights(path) if names is None else None,
     )
 
 
@@ -269,6 +275,8 @@ def _memory(inspection: Inspection) -> list[str]:
 
 
 def _tensors(inspection: Inspection) -> list[str]:
+    if inspection.refusal is not None:
+        return [f"tensors  NOT readable: {inspection.refusal}"]
     if inspection.report is None:
         return ["tensors  no weights here, only the configuration"]
     basis = "" if inspection.has_shapes else " (names of the index only; its shards are not here)"

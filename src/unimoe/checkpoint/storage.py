@@ -204,6 +204,25 @@ def listed_keys(directory: Path) -> set[str] | None:
     return set(_weight_map(path)) if path.is_file() else None
 
 
+def unsafe_weights(directory: Path) -> str | None:
+    """Why weights lie there that we do not read, and how to make them readable; None: none do."""
+    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    if any(name.startswith(("global_step", "mp_rank_")) for name in names):
+        return (
+            f"{directory}: a DeepSpeed checkpoint, which is pickle, and pickle runs code when "
+            "it is read. Merge its model and expert files into one state dict where it "
+            "was written, save that with safetensors.torch.save_file, and load the result"
+        )
+    pickles = sorted(name for name in names if name.endswith(_PICKLES))
+    if pickles:
+        return (
+            f"{directory}: weights only as pickle ({pickles[0]}), which runs code when it is read. "
+            "Convert it where you trust it: safetensors.torch.save_file(torch.load(file, "
+            "weights_only=True), 'model.safetensors')"
+        )
+    return None
+
+
 def _files_of(directory: Path) -> dict[str, set[str] | None]:
     """File name -> keys the index places there; None where no index says."""
     index = directory / INDEX_NAME
@@ -224,25 +243,10 @@ def _files_of(directory: Path) -> dict[str, set[str] | None]:
             f"{directory}: {len(found)} safetensors files and no {INDEX_NAME} to say what belongs "
             f"to the model; add the index, or name the one file {SINGLE_NAME}"
         )
-    raise CheckpointError(_nothing_to_read(directory))
-
-
-def _nothing_to_read(directory: Path) -> str:
-    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-    if any(name.startswith(("global_step", "mp_rank_")) for name in names):
-        return (
-            f"{directory}: a DeepSpeed checkpoint, which is pickle, and pickle runs code when "
-            "it is read. Merge its model and expert files into one state dict where it "
-            "was written, save that with safetensors.torch.save_file, and load the result"
-        )
-    pickles = sorted(name for name in names if name.endswith(_PICKLES))
-    if pickles:
-        return (
-            f"{directory}: weights only as pickle ({pickles[0]}), which runs code when it is read. "
-            "Convert it where you trust it: safetensors.torch.save_file(torch.load(file, "
-            "weights_only=True), 'model.safetensors')"
-        )
-    return f"{directory}: no {SINGLE_NAME} and no {INDEX_NAME}; name a directory with weights"
+    raise CheckpointError(
+        unsafe_weights(directory)
+        or f"{directory}: no {SINGLE_NAME} and no {INDEX_NAME}; name a directory with weights"
+    )
 
 
 def _weight_map(path: Path) -> dict[str, str]:
