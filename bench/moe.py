@@ -22,6 +22,7 @@ from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBl
 
 from unimoe.config import MoEConfig, RouterConfig
 from unimoe.nn.moe import DynamicMoE
+from unimoe.nn.router import route
 
 SIZES = ((896, 4864), (576, 1536))
 NUM_TOKENS = (1, 32, 512, 2048)
@@ -81,7 +82,7 @@ def oracle_loop(layer: DynamicMoE, hidden: Tensor) -> Tensor:
 def padded_dispatch(layer: DynamicMoE, hidden: Tensor) -> Tensor:
     """The released way: every expert gets as many rows as the busiest one, zeros where it has none.
 
-    Restated from docs/sources.md#moe, step 10; without its NaN checks and collective calls.
+    Restated from docs/sources.md#moe, steps 9 and 10; without its NaN checks and collective calls.
     """
     tokens, weights, mask = _routed(layer, hidden)
     num_routed = layer.config.router.num_routed
@@ -99,10 +100,8 @@ def padded_dispatch(layer: DynamicMoE, hidden: Tensor) -> Tensor:
 
 
 def _routed(layer: DynamicMoE, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    tokens, logits = layer._logits(hidden.flatten(0, 1), None)
-    from unimoe.nn.router import route
-
-    routing = route(logits, layer.config.router)
+    tokens = hidden.flatten(0, 1)
+    routing = route(layer.router(tokens), layer.config.router)
     return tokens, routing.weights, routing.mask
 
 

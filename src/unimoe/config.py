@@ -1,6 +1,6 @@
 """Configuration of the whole system: frozen values, checked when made, free of torch.
 
-In: keyword arguments, a plain dict (`from_dict`), `--set` strings (`override`).  Out: `OmniConfig`.
+In: keyword arguments, or a plain dict (`from_dict`).  Out: `OmniConfig`.
 A part of the model takes its own small config and never the whole one.
 Source: paper section 1 and the released config fields (docs/sources.md#config).
 """
@@ -141,6 +141,8 @@ class CoreConfig:
     """Longest sequence the weights were made for; longer requests are refused."""
     moe: MoEConfig | None = None
     """None: every layer keeps its dense feed-forward block."""
+    dense_layers: tuple[int, ...] = ()
+    """Layers that keep it although `moe` is given."""
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_layers", "num_kv_heads", "ffn_width"):
@@ -152,6 +154,12 @@ class CoreConfig:
         _require(
             2 * sum(self.rope_sections) == self.head_dim and min(self.rope_sections) >= 0,
             f"rope_sections {self.rope_sections} must add up to half of head_dim {self.head_dim}",
+        )
+        _require(
+            all(0 <= layer < self.num_layers for layer in self.dense_layers)
+            and (self.moe is not None or not self.dense_layers),
+            f"dense_layers {self.dense_layers} names layers of 0 to {self.num_layers - 1} beside "
+            "an MoE; leave it empty for a dense model",
         )
 
 
@@ -352,43 +360,6 @@ def from_dict(config_type: type[Config], values: Mapping[str, Any], path: str = 
         raise ConfigError(f"{where} lacks {', '.join(missing)}; every one must be given") from error
 
 
-def override(config: Config, assignments: Mapping[str, str] | list[str]) -> Config:
-    """The config with dotted fields replaced, values read as JSON where they can be.
-
-    >>> override(config, ["core.moe.router.top_p=0.5"])  # doctest: +SKIP
-
-    Raises:
-        ConfigError: no such field, or a value that does not fit.
-    """
-    if isinstance(assignments, list):
-        pairs = [assignment.partition("=")[::2] for assignment in assignments]
-    else:
-        pairs = list(assignments.items())
-    values = to_dict(config)
-    for dotted, text in pairs:
-        _assign(values, dotted, text)
-    return from_dict(type(config), values)
-
-
-def _assign(values: dict[str, Any], dotted: str, text: str) -> None:
-    *parents, leaf = dotted.split(".")
-    node: Any = values
-    for name in parents:
-        node = _child(node, name, dotted)
-    _child(node, leaf, dotted)
-    try:
-        node[leaf] = json.loads(text)
-    except json.JSONDecodeError:
-        node[leaf] = text
-
-
-def _child(node: Any, name: str, dotted: str) -> Any:
-    if not isinstance(node, dict) or name not in node:
-        known = list(node) if isinstance(node, dict) else []
-        raise ConfigError(_unknown_field(dotted, name, known))
-    return node[name]
-
-
 def _unknown_field(where: str, name: str, known: list[str]) -> str:
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
@@ -411,8 +382,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if typing.get_origin(hint) is tuple:
         members = typing.get_args(hint)
+        _require(isinstance(value, list | tuple), f"{where} is {value!r}; need several values")
+        if members[-1] is Ellipsis:
+            members = members[:1] * len(value)
         _require(
-            isinstance(value, list | tuple) and len(value) == len(members),
+            len(value) == len(members),
             f"{where} is {value!r}; need {len(members)} values",
         )
         return tuple(_convert(m, v, where) for m, v in zip(members, value, strict=True))

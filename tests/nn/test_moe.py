@@ -193,3 +193,37 @@ def test_input_jitter_moves_the_router_but_not_the_experts_under_the_paper_rule(
 
 def test_empty_batch_passes_through() -> None:
     assert _layer()(torch.randn(0, 3, HIDDEN)).hidden.shape == (0, 3, HIDDEN)
+
+
+def test_training_under_autocast_gives_gradients_of_the_parameters_type() -> None:
+    layer = _layer().train()
+    hidden = torch.randn(2, 5, HIDDEN)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = layer(hidden).hidden
+    output.float().sum().backward()
+    exact = _layer().train()
+    exact(hidden).hidden.sum().backward()
+    assert layer.routed_down.grad.dtype == torch.float32
+    torch.testing.assert_close(layer.routed_down.grad, exact.routed_down.grad, atol=5e-2, rtol=5e-2)
+
+
+@pytest.mark.compile
+def test_grouped_products_are_one_graph_without_a_look_at_any_value() -> None:
+    """The borders of the experts stay on the device: no host sync per expert."""
+    mask = torch.rand(12, 4) < 0.4
+    plan = dispatch(mask)
+    hidden, gates = torch.randn(12, HIDDEN).bfloat16(), torch.rand(len(plan.tokens)).bfloat16()
+    gate_up = torch.randn(4, 2 * INNER, HIDDEN).bfloat16()
+    inputs = (hidden, plan, gates, gate_up, torch.randn(4, HIDDEN, INNER).bfloat16())
+    traced = torch.compile(grouped_experts, backend="eager", fullgraph=True)
+    torch.testing.assert_close(traced(*inputs), grouped_experts(*inputs))
+
+
+@pytest.mark.gpu
+def test_grouped_products_on_a_gpu_equal_the_loop() -> None:
+    layer = _layer().cuda().bfloat16()
+    hidden = torch.randn(2, 40, HIDDEN, device="cuda", dtype=torch.bfloat16)
+    with torch.no_grad():
+        grouped = layer(hidden).hidden.cpu()
+        looped = layer.cpu()(hidden.cpu()).hidden
+    torch.testing.assert_close(grouped, looped, atol=5e-2, rtol=5e-2)

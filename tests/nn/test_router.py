@@ -13,6 +13,7 @@ from unimoe.config import RouterConfig
 from unimoe.errors import RequestError
 from unimoe.nn.router import (
     HEUN_FULL_STEP_PROBABILITY,
+    HEUN_SHORT_STEP,
     RouterDraws,
     balance_loss,
     draw,
@@ -158,7 +159,10 @@ def test_paper_sampling_draws_the_first_expert_with_its_probability() -> None:
 
 
 def test_expectation_of_the_paper_estimator_is_the_exact_gradient_of_a_cubic() -> None:
-    """Sum over every draw and coin, against autograd through sum_i p_i f(p_i E_i)."""
+    """Sum over every draw and coin, against autograd through sum_i p_i f(p_i E_i).
+
+    This is the Heun step for every draw; the shipped hybrid steps fully for the best one.
+    """
     torch.manual_seed(0)
     logits = torch.randn(4, dtype=torch.float64, requires_grad=True)
     outputs = torch.randn(4, dtype=torch.float64) * 3
@@ -179,14 +183,19 @@ def test_expectation_of_the_paper_estimator_is_the_exact_gradient_of_a_cubic() -
 
 
 def _coin_sides() -> list[tuple[torch.Tensor, float]]:
-    """Both factors of a pick that is not the best one, as the router itself gives them."""
+    """Factor and chance of either side, from the constants the router itself uses."""
+    chance = HEUN_FULL_STEP_PROBABILITY
+    full, short = (torch.tensor(step, dtype=torch.float64) for step in (1.0, HEUN_SHORT_STEP))
+    return [(full, chance), (short, 1 - chance)]
+
+
+def test_a_pick_that_is_not_the_best_left_takes_the_step_its_coin_says() -> None:
     scores, order = torch.tensor([[0.0, 1.0]]), torch.tensor([[0, 1]])
-    full, short = (
-        heun_factors(scores, order, torch.full((1, 2), uniform))[0, 0].double()
-        for uniform in (HEUN_FULL_STEP_PROBABILITY - 1e-3, HEUN_FULL_STEP_PROBABILITY + 1e-3)
-    )
-    # 1/3 is rounded to float32 by the router; a test of 1e-7 wants it whole.
-    return [(full, 5 / 8), (torch.where(short < 1, 1 / 3, short).double(), 3 / 8)]
+    below, above = HEUN_FULL_STEP_PROBABILITY - 1e-3, HEUN_FULL_STEP_PROBABILITY + 1e-3
+    full = heun_factors(scores, order, torch.full((1, 2), below))[0, 0]
+    short = heun_factors(scores, order, torch.full((1, 2), above))[0, 0]
+    torch.testing.assert_close(full, torch.tensor(1.0))
+    torch.testing.assert_close(short, torch.tensor(HEUN_SHORT_STEP))
 
 
 def test_best_expert_left_always_takes_the_full_step() -> None:
@@ -238,3 +247,31 @@ def test_z_loss_leaves_padding_out() -> None:
     routing = route(torch.tensor([[1.0] * 7, [50.0] * 7]), PAPER)
     masked = z_loss(routing, torch.tensor([True, False]))
     torch.testing.assert_close(masked, (torch.tensor(7.0).log() + 1.0) ** 2)
+
+
+def test_balance_loss_of_no_token_at_all_is_zero() -> None:
+    routing = route(torch.randn(4, 7), PAPER)
+    assert balance_loss(routing, PAPER, torch.zeros(4)) == 0
+
+
+@pytest.mark.parametrize("num_shared", [0, 2])
+def test_position_dropping_never_leaves_a_real_token_nothing_in_silence(num_shared: int) -> None:
+    config = RouterConfig(
+        rule="released",
+        num_shared=num_shared,
+        drop_policy="position",
+        capacity_factor=0.1,
+        min_capacity=1,
+    )
+    with pytest.raises(RequestError, match="without any expert"):
+        route(torch.zeros(20, config.num_columns), config)
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("rule", ["paper", "released"])
+def test_routing_is_one_graph_without_a_look_at_any_value(rule: str) -> None:
+    """A host sync would break the graph, and `fullgraph` refuses that."""
+    config = RouterConfig(rule=rule)
+    logits = torch.randn(16, 7)
+    traced = torch.compile(lambda x: route(x, config).weights, backend="eager", fullgraph=True)
+    torch.testing.assert_close(traced(logits), route(logits, config).weights)

@@ -2,8 +2,8 @@
 
 In:  rows [rows, ...], tiles or clips of any number of prompts.
 Out: features [rows, tokens, hidden].
-A picture that stands in every prompt of a batch is encoded once, and memory is bounded by the
-chunk, not by the length of a video.
+A picture that stands in every prompt of a batch is encoded once. Without gradients, memory is
+bounded by the chunk, not by the length of a video.
 """
 
 from collections.abc import Callable

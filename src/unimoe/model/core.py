@@ -26,7 +26,7 @@ class CoreOutput(NamedTuple):
     hidden_states: Float[Tensor, "batch new hidden"]
     """After the final norm."""
     routing: tuple[Routing, ...]
-    """One a layer; empty when the feed-forward blocks are dense."""
+    """One a layer with experts; empty when all feed-forward blocks are dense."""
 
 
 class LayerInput(NamedTuple):
@@ -57,7 +57,7 @@ class DecoderLayer(nn.Module):
         self.post_attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.ffn: SwiGLU | DynamicMoE = (
             SwiGLU(config.hidden_size, config.ffn_width)
-            if config.moe is None
+            if config.moe is None or layer in config.dense_layers
             else DynamicMoE(config.hidden_size, config.moe)
         )
 

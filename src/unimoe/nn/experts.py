@@ -4,7 +4,7 @@ In:  hidden [tokens, hidden], mask and weights [tokens, experts], stacked SwiGLU
 Out: [tokens, hidden], the weighted sum over each token's experts, added up in float32.
 Tokens are sorted by expert once; an expert is one product over its rows, without padding; a token
 without an expert costs nothing.  On CPU the products are a loop over the experts present, with a
-hand-written gradient; on CUDA one grouped product, free of host syncs per expert.
+hand-written gradient; in bf16 on a GPU they are one grouped product, free of host syncs per expert.
 Axes: routed = experts, rows = (token, expert) pairs sorted by expert, double = gate and up halves.
 """
 
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
@@ -41,14 +42,29 @@ def routed_experts(
     """Weighted sum of the routed experts each token selected; zero for a token without any."""
     if len(hidden) == 1 and not (hidden.is_cuda or torch.is_grad_enabled()):
         return _one_token(hidden, mask, weights, gate_up, down)
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        hidden, gate_up, down = hidden.to(dtype), gate_up.to(dtype), down.to(dtype)
     plan = dispatch(mask)
-    gates = weights[plan.tokens, plan.experts]
-    if hidden.is_cuda:
+    gates = weights[plan.tokens, plan.experts].to(hidden.dtype)
+    if _has_grouped_products(hidden):
         return grouped_experts(hidden, plan, gates, gate_up, down)
-    output: Tensor = _LoopedExperts.apply(  # type: ignore[no-untyped-call]
-        hidden, gates, gate_up, down, plan.tokens, plan.counts.tolist()
-    )
+    with torch.autocast(device, enabled=False):  # the backward pass would not see it
+        output: Tensor = _LoopedExperts.apply(  # type: ignore[no-untyped-call]
+            hidden, gates, gate_up, down, plan.tokens, plan.counts.tolist()
+        )
     return output
+
+
+def _has_grouped_products(hidden: Tensor) -> bool:
+    """Whether torch can multiply all experts at once here: bf16 on a GPU of compute 8.0 or more."""
+    return (
+        hidden.is_cuda
+        and hidden.dtype == torch.bfloat16
+        and hasattr(functional, "grouped_mm")
+        and torch.cuda.get_device_capability(hidden.device) >= (8, 0)
+    )
 
 
 def shared_experts(
@@ -142,6 +158,7 @@ class _LoopedExperts(torch.autograd.Function):
         return _combine(output, gates, tokens, hidden)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden, gates, gate_up, down, tokens, output, *boths = ctx.saved_tensors
         counts, (_, _, wants_gate_up, wants_down, *_) = ctx.counts, ctx.needs_input_grad

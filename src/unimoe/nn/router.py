@@ -27,8 +27,8 @@ WEIGHT_EPSILON = 1e-6
 class RouterDraws(NamedTuple):
     """The random numbers of one training forward; give them again to repeat it."""
 
-    gumbel: Float[Tensor, "tokens pick dynamic"]
-    """Noise on the dynamic logits; `paper` orders all picks by the first row."""
+    gumbel: Float[Tensor, "tokens rows dynamic"]
+    """Noise on the dynamic logits: one row a pick, of which `paper` needs the first only."""
     uniform: Float[Tensor, "tokens pick"]
     """Decides between the two steps of the gate estimator."""
     input_jitter: Float[Tensor, "tokens hidden"] | None = None
@@ -52,13 +52,15 @@ def draw(
     num_tokens: int, config: RouterConfig, device: torch.device, hidden_size: int
 ) -> RouterDraws:
     """Fresh random numbers from torch's generator of that device."""
-    shape = (num_tokens, config.num_dynamic, config.num_dynamic)
-    exponential = torch.empty(shape, device=device).exponential_()
+    num_rows = 1 if config.rule == "paper" else config.num_dynamic
+    exponential = torch.empty(num_tokens, num_rows, config.num_dynamic, device=device)
+    exponential = exponential.exponential_()
     jitter = None
     if config.input_jitter > 0:
         low, high = 1 - config.input_jitter, 1 + config.input_jitter
         jitter = torch.empty(num_tokens, hidden_size, device=device).uniform_(low, high)
-    return RouterDraws(-exponential.log(), torch.rand(shape[:2], device=device), jitter)
+    uniform = torch.rand(num_tokens, config.num_dynamic, device=device)
+    return RouterDraws(-exponential.log(), uniform, jitter)
 
 
 def route(
@@ -106,7 +108,7 @@ def balance_loss(
     if token_weights is None:
         load, importance = selected.mean(0), share.mean(0)
     else:
-        norm = token_weights.float() / token_weights.sum()
+        norm = token_weights / token_weights.sum().clamp(min=WEIGHT_EPSILON)
         load, importance = norm @ selected, norm @ share.float()
     product = load * importance
     if config.null_balance != 1.0:
@@ -187,7 +189,7 @@ def _route_released(
     top_p: float | None,
     draws: RouterDraws | None,
 ) -> Routing:
-    """The released layer, steps 2 to 9: near ties share a weight, the others get 1 / k each."""
+    """The released rule: near ties share a weight, the others get 1 / k each."""
     dynamic = logits[:, : config.num_dynamic]
     best_first = dynamic.sort(dim=-1, descending=True, stable=True)
     taken = _taken(best_first.values.detach().softmax(-1), config, top_p)
@@ -202,9 +204,9 @@ def _route_released(
         selected = selected & token_mask[:, None]
     mask = _with_shared(selected, config)
     if config.drop_policy is not None:
-        mask = _drop(dynamic, mask, config)
+        mask = _drop(dynamic, mask, config, token_mask)
         gates = _normalised(gates * mask[:, : config.num_dynamic])
-    weights = _global_weights(logits, mask, gates, config, token_mask)
+    weights = _global_weights(logits, mask, gates, config)
     return Routing(logits, taken.sum(-1), selected, mask, weights)
 
 
@@ -278,21 +280,35 @@ def _normalised(gates: Tensor) -> Tensor:
     return gates / (gates.sum(-1, keepdim=True) + WEIGHT_EPSILON)
 
 
-def _global_weights(
-    logits: Tensor, mask: Tensor, gates: Tensor, config: RouterConfig, token_mask: Tensor | None
-) -> Tensor:
+def _global_weights(logits: Tensor, mask: Tensor, gates: Tensor, config: RouterConfig) -> Tensor:
     """Split between the dynamic part and each shared expert, one softmax over all in the mask."""
     if config.num_shared == 0:
         return gates
     split = logits.masked_fill(~mask, -torch.inf).softmax(-1)
-    if config.drop_policy == "position":
-        split = _without_expert_checked(split, mask, token_mask)
+    if config.drop_policy == "position":  # padding may have lost every expert; the release has NaN
+        split = split.masked_fill(~mask, 0.0)
     dynamic = gates * split[:, : config.num_dynamic].sum(-1, keepdim=True)
     return torch.cat([dynamic, split[:, config.num_dynamic :]], dim=-1)
 
 
-def _without_expert_checked(split: Tensor, mask: Tensor, token_mask: Tensor | None) -> Tensor:
-    """Zero weights for padding that lost every expert; the release gives NaN there."""
+def _drop(dynamic: Tensor, mask: Tensor, config: RouterConfig, token_mask: Tensor | None) -> Tensor:
+    """Capacity of an expert, counted over all tokens with padding: the best or the first stay."""
+    num_tokens = len(dynamic)
+    # float32, as released: 0.1 * 10 must round there, not in float64
+    share = torch.tensor(num_tokens / config.num_dynamic, dtype=torch.float32)
+    capacity = max(int((share * config.capacity_factor).ceil()), config.min_capacity)
+    if config.drop_policy == "position":
+        kept = mask & (mask.cumsum(0) <= capacity)
+        _require_an_expert_each(kept, token_mask)
+        return kept
+    lowest = torch.finfo(dynamic.dtype).min
+    wanted = dynamic.detach().masked_fill(~mask[:, : config.num_dynamic], lowest)
+    best = wanted.topk(min(capacity, num_tokens), dim=0).indices
+    within = torch.zeros_like(mask[:, : config.num_dynamic]).scatter(0, best, True)
+    return mask & _with_shared(within, config)
+
+
+def _require_an_expert_each(mask: Tensor, token_mask: Tensor | None) -> None:
     bare = ~mask.any(-1)
     lost = bare if token_mask is None else bare & token_mask
     if bool(lost.any()):
@@ -300,19 +316,3 @@ def _without_expert_checked(split: Tensor, mask: Tensor, token_mask: Tensor | No
             f"drop_policy 'position' left {int(lost.sum())} of {len(lost)} tokens without any "
             "expert; raise capacity_factor or min_capacity, or set drop_policy to None"
         )
-    return split.masked_fill(bare[:, None], 0.0)
-
-
-def _drop(dynamic: Tensor, mask: Tensor, config: RouterConfig) -> Tensor:
-    """Capacity of an expert, counted over all tokens with padding: the best or the first stay."""
-    num_tokens = len(dynamic)
-    # float32, as released: 0.1 * 10 must round there, not in float64
-    share = torch.tensor(num_tokens / config.num_dynamic, dtype=torch.float32)
-    capacity = max(int((share * config.capacity_factor).ceil()), config.min_capacity)
-    if config.drop_policy == "position":
-        return mask & (mask.cumsum(0) <= capacity)
-    lowest = torch.finfo(dynamic.dtype).min
-    wanted = dynamic.detach().masked_fill(~mask[:, : config.num_dynamic], lowest)
-    kept = wanted.topk(min(capacity, num_tokens), dim=0).indices
-    within = torch.zeros_like(mask[:, : config.num_dynamic]).scatter(0, kept, True)
-    return mask & _with_shared(within, config)
