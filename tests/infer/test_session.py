@@ -2,11 +2,13 @@
 
 import dataclasses
 import inspect
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from unimoe.errors import CheckpointError, MediaError, RequestError
 from unimoe.infer.sampling import SamplingOptions
@@ -115,6 +117,18 @@ def test_nothing_to_answer_is_refused(session, messages):
 def test_a_head_that_is_not_there_is_refused_before_any_work(session, form):
     with pytest.raises(RequestError, match=f"this checkpoint has no {form} head"):
         session.stream("Hello", output_form=("text", form))
+
+
+def test_a_head_that_was_left_aside_is_not_denied(tiny_directory, tmp_path):
+    directory = shutil.copytree(tiny_directory, tmp_path / "omni")
+    tensors = load_file(directory / "model.safetensors")
+    tensors["speech_generator.in_fnn.weight"] = torch.ones(3, 4)
+    save_file(tensors, directory / "model.safetensors")
+    session = OmniInference(directory)
+    with pytest.raises(RequestError, match="has a speech head, which cannot be run yet"):
+        session.stream("Hello", output_form=("text", "speech"))
+    with pytest.raises(RequestError, match="has no image head"):
+        session.stream("Hello", output_form="image")
 
 
 @pytest.mark.parametrize("forms", [("smell",), (), ("txt", "text")])

@@ -5,7 +5,7 @@ Out: `ChatAnswer`, or `TextDelta` after `TextDelta` and the `Usage` at the end.
 A session keeps no conversation: history is what the caller gives as `messages`.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 
 from unimoe.checkpoint.directory import read_config
-from unimoe.checkpoint.weights import load_model
+from unimoe.checkpoint.weights import load_model, tensor_report
 from unimoe.config import MediaLimits
 from unimoe.errors import CheckpointError, RequestError
 from unimoe.infer.engine import Generation, generate
@@ -93,6 +93,7 @@ class OmniInference:
             devices = "auto" if isinstance(device_map, str) else device_map
             self.model = load_model(directory, dtype=dtype, device_map=devices)
         self.limits = limits or MediaLimits()
+        self._heads_aside = frozenset(tensor_report(directory).left_aside)
 
     def chat(
         self,
@@ -183,7 +184,7 @@ class OmniInference:
                 the output form is none this checkpoint has.
             MediaError: an input cannot be read, or is beyond a limit.
         """
-        _check_output_form(output_form)
+        _check_output_form(output_form, self._heads_aside)
         options = SamplingOptions(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -265,16 +266,23 @@ def _each(sources: Any) -> Sequence[Any]:
     return sources if isinstance(sources, list | tuple) and not is_sound else (sources,)
 
 
-def _check_output_form(output_form: Sequence[str]) -> None:
+def _check_output_form(output_form: Sequence[str], heads_aside: Collection[str]) -> None:
+    """Only text so far; `heads_aside`: what the checkpoint holds and `load_model` leaves."""
     for form in (output_form,) if isinstance(output_form, str) else output_form:
         if form not in get_args(OutputForm):
             raise RequestError(
                 f"output_form is {form!r}; need some of {', '.join(get_args(OutputForm))}"
             )
         if form != "text":
+            head = f"{form} head"  # as in the report of the tensors
+            holding = (
+                f"has {'an' if form == 'image' else 'a'} {head}, which cannot be run yet"
+                if head in heads_aside
+                else f"has no {head}"
+            )
             raise RequestError(
-                f"{form} was asked for, but this checkpoint has no {form} head; "
-                f"leave output_form at ('text',)"
+                f"{form} was asked for, but this checkpoint {holding}; "
+                "leave output_form at ('text',)"
             )
     if not output_form:
         raise RequestError("output_form is empty; need ('text',)")
