@@ -16,6 +16,7 @@ from unimoe.checkpoint.weights import convert, load_model
 from unimoe.errors import CheckpointError
 
 TEXT = "It rains, it pours: 42 cats & dogs!  Größe\n\n naïve <|im_end|> done"
+Q8 = gguf.GGMLQuantizationType.Q8_0
 CONTROL = ["<|im_start|>", "<|im_end|>"]
 
 
@@ -33,6 +34,7 @@ def write_gguf(
     extra: dict | None = None,
     tokenizer: Tokenizer | None = None,
     kind: str = "smollm",
+    quantised: tuple[str, ...] = (),
 ) -> Path:
     architecture = values["model_type"]
     writer = gguf.GGUFWriter(path, architecture)
@@ -62,7 +64,11 @@ def write_gguf(
         array = value.numpy()
         if architecture == "llama" and owner in heads:
             array = to_pairs(array, heads[owner])
-        writer.add_tensor(f"{block}{names[owner]}.{kind}", np.ascontiguousarray(array))
+        name, array = f"{block}{names[owner]}.{kind}", np.ascontiguousarray(array)
+        if key in quantised:
+            writer.add_tensor(name, gguf.quantize(array, Q8), raw_dtype=Q8)
+        else:
+            writer.add_tensor(name, array)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -105,15 +111,12 @@ def test_a_file_without_output_matrix_ties_its_embeddings(tmp_path: Path) -> Non
 def test_quantised_blocks_become_float32(tmp_path: Path) -> None:
     values = dense_config("llama")
     state = dense_model(values).state_dict()
-    path = write_gguf(tmp_path / "model.gguf", values, state)
-    file = GGUFFile(path)
-    stored = file._stored["model.layers.0.mlp.gate_proj.weight"]
-    packed = gguf.quantize(np.array(stored.data, copy=True), gguf.GGMLQuantizationType.Q8_0)
-    assert packed.dtype == np.uint8
-    stored = stored._replace(data=packed, tensor_type=gguf.GGMLQuantizationType.Q8_0)
-    file._stored["model.layers.0.mlp.gate_proj.weight"] = stored
-    found = file.read("model.layers.0.mlp.gate_proj.weight")
-    wanted = state["model.layers.0.mlp.gate_proj.weight"]
+    key = "model.layers.0.mlp.gate_proj.weight"
+    file = GGUFFile(write_gguf(tmp_path / "model.gguf", values, state, quantised=(key,)))
+    found, wanted = file.read(key), state[key]
+    assert file.stored_types[key] == "Q8_0"
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, wanted)
     torch.testing.assert_close(found, wanted, rtol=0, atol=float(wanted.abs().max()) / 127)
 
 

@@ -1,4 +1,4 @@
-"""Dense language models in GGUF files: configuration, weights without quantisation, tokenizer.
+"""Dense language models in GGUF files: configuration, dequantised weights, tokenizer.
 
 In:  a .gguf file of the llama or qwen2 architecture.  Out: `GGUFFile`, a source of float32 tensors
 under the names of a Qwen2 or Llama directory, and the tokenizer as the file brings it.
