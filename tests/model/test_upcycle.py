@@ -191,6 +191,25 @@ def test_sources_must_name_an_expert_and_have_its_shape(dense: OmniModel) -> Non
         upcycle(dense, FULL, sources={0: wider})
 
 
+def test_a_layer_that_stays_dense_is_copied_beside_layers_with_experts(dense: OmniModel) -> None:
+    source = dense_with(1)
+    mixed = upcycle(dense, FULL, sources={1: source}, dense_layers=(0,), preserve=False)
+    kept, block = mixed.core.layers[0].ffn, dense.core.layers[0].ffn
+    assert torch.equal(kept.gate_up_proj.weight, block.gate_up_proj.weight)
+    assert torch.equal(kept.down_proj.weight, block.down_proj.weight)
+    assert kept.down_proj.weight.data_ptr() != block.down_proj.weight.data_ptr()
+    experts = mixed.core.layers[1].ffn
+    for expert, model in enumerate((dense, source, dense, dense)):
+        weight = model.core.layers[1].ffn.gate_up_proj.weight
+        assert torch.equal(experts.routed_gate_up[expert], weight)
+    assert mixed.config.core.dense_layers == (0,)
+
+
+def test_a_layer_that_is_not_there_cannot_stay_dense(dense: OmniModel) -> None:
+    with pytest.raises(ConfigError, match=r"dense_layers \(2,\) names layers of 0 to 1"):
+        upcycle(dense, FULL, dense_layers=(2,))
+
+
 def test_a_model_with_experts_is_not_upcycled_again(dense: OmniModel) -> None:
     with pytest.raises(ConfigError, match=r"has experts already"):
         upcycle(upcycle(dense, FULL), FULL)

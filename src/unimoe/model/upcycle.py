@@ -1,7 +1,7 @@
 """Upcycling: a dense model becomes a mixture of experts, and stays close to what it was.
 
 In:  a dense `OmniModel` (or one for each expert).  Out: an `OmniModel` whose feed-forward blocks
-are `DynamicMoE`; and the `Distance` between the two on given tokens.
+are `DynamicMoE` but where they stay dense; and the `Distance` between the two on given tokens.
 A routed expert copies the dense block, or its slice when it is narrower: expert i the channels from
 i * width on, cyclically; shared experts take the first channels.  The router is new.
 Source: released upcycling, paper 2.3.1 (docs/sources.md#upcycle).
@@ -53,6 +53,7 @@ def upcycle(
     moe: MoEConfig,
     *,
     sources: Mapping[int, OmniModel] | None = None,
+    dense_layers: tuple[int, ...] = (),
     preserve: bool = True,
     seed: int = 0,
 ) -> OmniModel:
@@ -62,18 +63,19 @@ def upcycle(
         dense: gives everything that `sources` does not, the shared experts too.
         moe: counts and widths; the routed width divides the dense one.
         sources: routed expert -> the dense model it copies, such as one trained on its modality.
+        dense_layers: these keep the dense block, without experts.
         preserve: keep the function near the dense one: a router of small logits, null experts
             that are never first or last, and output columns scaled so that each channel arrives
             with weight 1 in the mean. Without it: plain copies and a router of std 0.02.
         seed: of the router.
 
     Raises:
-        ConfigError: `dense` has experts already, a width that does not divide, or sources of
-            another shape.
+        ConfigError: `dense` has experts already, a width that does not divide, sources of another
+            shape, or a layer that is not there.
     """
     sources = sources or {}
     _check(dense, moe, sources)
-    core = dataclasses.replace(dense.config.core, moe=moe)
+    core = dataclasses.replace(dense.config.core, moe=moe, dense_layers=dense_layers)
     model = meta_model(dataclasses.replace(dense.config, core=core))
     copied = dict(dense.named_parameters())
     blocks = _blocks(dense, SwiGLU)
@@ -89,9 +91,10 @@ def upcycle(
     experts = [
         _blocks(sources.get(expert, dense), SwiGLU) for expert in range(moe.router.num_routed)
     ]
-    of_layers = zip(_blocks(model, DynamicMoE), blocks, zip(*experts, strict=True), strict=True)
-    for ffn, base, of_layer in of_layers:
-        _fill(ffn, base, of_layer, generator, preserve)
+    changed = [layer for layer in range(core.num_layers) if layer not in dense_layers]
+    for ffn, layer in zip(_blocks(model, DynamicMoE), changed, strict=True):
+        of_layer = tuple(of_expert[layer] for of_expert in experts)
+        _fill(ffn, blocks[layer], of_layer, generator, preserve)
     return model.train(dense.training)
 
 
@@ -140,7 +143,7 @@ def _check(dense: OmniModel, moe: MoEConfig, sources: Mapping[int, OmniModel]) -
 
 
 def _blocks(model: OmniModel, kind: type[Block]) -> list[Block]:
-    """The feed-forward block of every layer."""
+    """The feed-forward blocks of a kind, in the order of the layers."""
     found = [layer.ffn for layer in model.core.layers if isinstance(layer, DecoderLayer)]
     return [block for block in found if isinstance(block, kind)]
 
