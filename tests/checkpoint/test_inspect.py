@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -19,6 +20,7 @@ from tests.checkpoint.tiny_checkpoints import (
     released_copy,
     released_with_heads,
 )
+from unimoe.checkpoint.dialects import own_json
 from unimoe.checkpoint.directory import read_config, slots_in
 from unimoe.checkpoint.inspect import describe, render
 from unimoe.checkpoint.weights import load_model
@@ -168,6 +170,20 @@ def test_a_dense_model_is_active_as_a_whole(tmp_path: Path) -> None:
     assert inspection.parts["core: dense feed-forward"] == 2 * 3 * 32 * 48
     assert "dense feed-forward 48" in render(inspection)
     assert "active in the core" not in render(inspection)
+
+
+def test_layers_without_experts_are_told_and_counted_whole(tmp_path: Path) -> None:
+    config = read_config(RELEASED)
+    mixed = replace(config, core=replace(config.core, dense_layers=(2, 0)))
+    (tmp_path / "config.json").write_text(json.dumps(own_json(mixed, None)))
+    inspection, uniform = describe(tmp_path), describe(RELEASED)
+    one_block, one_expert = 3 * 64 * 128, 3 * 64 * 72
+    assert inspection.parts["core: dense feed-forward"] == 2 * one_block
+    assert inspection.parts["core: routed experts"] == 4 * one_expert
+    assert inspection.active.maximum - inspection.active.minimum == 4 * one_expert
+    assert 3 * inspection.parts["core: routers"] == uniform.parts["core: routers"]
+    assert "        without experts: layers 0, 2, feed-forward 128" in render(inspection)
+    assert "without experts" not in render(uniform)
 
 
 def test_a_fixed_number_of_experts_bounds_what_is_active(tmp_path: Path) -> None:

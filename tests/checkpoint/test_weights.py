@@ -3,6 +3,7 @@
 import json
 import logging
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from unimoe.checkpoint.directory import open_checkpoint, read_config
 from unimoe.checkpoint.storage import SafetensorsFiles
 from unimoe.checkpoint.weights import convert, load_model, save_model, tensor_report
 from unimoe.errors import CheckpointError, ConfigError
+from unimoe.model.omni import OmniModel
 
 EXPERT = "model.layers.1.mlp.dynamic_real_moe.deepspeed_moe.experts.deepspeed_experts.2"
 
@@ -77,6 +79,30 @@ def test_a_saved_model_loads_back_bit_by_bit(tmp_path: Path, max_shard_bytes: in
         assert name == same_name
         assert after.dtype == torch.bfloat16
         assert torch.equal(before, after)
+
+
+def mixed_model() -> OmniModel:
+    """Random, of the released shapes, with experts in the middle layer alone."""
+    config = read_config(RELEASED)
+    torch.manual_seed(0)
+    return OmniModel(replace(config, core=replace(config.core, dense_layers=(0, 2)))).eval()
+
+
+def test_a_model_dense_in_some_layers_runs_and_loads_back_bit_by_bit(tmp_path: Path) -> None:
+    model = mixed_model()
+    save_model(model, tmp_path, max_shard_bytes=30_000)
+    again = load_model(tmp_path)
+    assert again.config.core.dense_layers == (0, 2)
+    with torch.no_grad():
+        wanted, found = (each(torch.arange(9)[None]) for each in (model, again))
+    assert len(found.routing) == 1
+    assert torch.equal(found.logits, wanted.logits)
+
+
+def test_dense_layers_have_no_released_form(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot express core.dense_layers = \[0, 2\]"):
+        save_model(mixed_model(), tmp_path / "released", dialect="released")
+    assert not (tmp_path / "released").exists()
 
 
 def test_tensors_scattered_over_shards_by_size_load_by_name(tmp_path: Path) -> None:

@@ -235,6 +235,9 @@ def _architecture(inspection: Inspection) -> list[str]:
             f"{router.num_null} null, {router.num_shared} shared of {core.moe.shared_width}; "
             f"{choice}, rule {router.rule}"
         )
+    if core.dense_layers:
+        numbers = ", ".join(map(str, sorted(core.dense_layers)))
+        lines.append(f"        without experts: layers {numbers}, feed-forward {core.ffn_width}")
     if vision is not None:
         lines.append(
             f"vision  {vision.tower}, {vision.num_layers} layers, hidden {vision.hidden_size}, "
