@@ -35,6 +35,7 @@ def write_gguf(
     tokenizer: Tokenizer | None = None,
     kind: str = "smollm",
     quantised: tuple[str, ...] = (),
+    window: int = 0,
 ) -> Path:
     architecture = values["model_type"]
     writer = gguf.GGUFWriter(path, architecture)
@@ -47,6 +48,8 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(values["rms_norm_eps"])
     writer.add_rope_freq_base(values["rope_theta"])
     writer.add_eos_token_id(values["eos_token_id"])
+    if window:
+        writer.add_sliding_window(window)
     for name, value in (extra or {}).items():
         writer.add_string(name, value)
     if tokenizer is not None:
@@ -56,6 +59,7 @@ def write_gguf(
         "post_attention_layernorm": "ffn_norm", "q_proj": "attn_q", "k_proj": "attn_k",
         "v_proj": "attn_v", "o_proj": "attn_output", "gate_proj": "ffn_gate",
         "up_proj": "ffn_up", "down_proj": "ffn_down", "norm": "output_norm",
+        "rope_freqs": "rope_freqs",
     }  # fmt: skip
     heads = {"q_proj": values["num_attention_heads"], "k_proj": values["num_key_value_heads"]}
     for key, value in state.items():
@@ -163,8 +167,26 @@ def test_another_architecture_is_refused(tmp_path: Path, architecture: str) -> N
 def test_rope_scaling_is_refused(tmp_path: Path) -> None:
     extra = {"llama.rope.scaling.type": "linear"}
     path = write_gguf(tmp_path / "model.gguf", dense_config("llama"), {}, extra=extra)
-    with pytest.raises(CheckpointError, match=r"rope scaling 'linear', which is not supported"):
+    with pytest.raises(
+        CheckpointError, match=r"rope scaling 'linear', which is not .* plain rotary positions"
+    ):
         load_model(path)
+
+
+def test_the_rope_scaling_of_llama_3_is_refused_by_its_factors(tmp_path: Path) -> None:
+    state = {"rope_freqs.weight": torch.ones(4)}
+    path = write_gguf(tmp_path / "model.gguf", dense_config("llama"), state)
+    with pytest.raises(CheckpointError, match=r"rope scaling 'llama3', which is not supported"):
+        load_model(path)
+
+
+def test_a_sliding_window_is_refused_where_it_hides_something(tmp_path: Path) -> None:
+    values = dense_config("llama")
+    state = dense_model(values).state_dict()
+    narrow = write_gguf(tmp_path / "narrow.gguf", values, state, window=127)
+    with pytest.raises(CheckpointError, match=r"sliding window of 127 tokens.*whole context"):
+        load_model(narrow)
+    load_model(write_gguf(tmp_path / "wide.gguf", values, state, window=128))
 
 
 def trained_tokenizer() -> Tokenizer:
@@ -217,3 +239,11 @@ def test_an_unknown_kind_of_tokenizer_stops_a_conversion(tmp_path: Path) -> None
         CheckpointError, match=r"\('gpt2', 'llama-bpe'\); can be rebuilt are smollm"
     ):
         convert(source, tmp_path / "ours", dialect="unimoe")
+
+
+def test_a_sentencepiece_tokenizer_is_refused_by_its_kind(tmp_path: Path) -> None:
+    values, extra = dense_config("llama"), {"tokenizer.ggml.model": "llama"}
+    state = dense_model(values).state_dict()
+    path = write_gguf(tmp_path / "model.gguf", values, state, extra=extra)
+    with pytest.raises(CheckpointError, match=r"\('llama', None\); can be rebuilt are smollm and"):
+        GGUFFile(path).write_tokenizer(tmp_path)

@@ -71,7 +71,11 @@ class Fields:
         """Stop at a field whose value asks for something we do not do."""
         value = self._values.get(name)
         if value is not None and value not in harmless:
-            raise CheckpointError(f"{self._path}{name} is {value!r}, which is not supported")
+            fine = ", ".join(dict.fromkeys(repr(each) for each in harmless if each != {}))
+            raise CheckpointError(
+                f"{self._path}{name} is {value!r}, which is not supported; "
+                f"supported is {f'{fine}, or ' if fine else 'only '}a model without this field"
+            )
 
 
 def text_rope_sections(head_dim: int) -> tuple[int, int, int]:

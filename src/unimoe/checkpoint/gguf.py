@@ -93,6 +93,7 @@ class GGUFFile:
         Raises:
             CheckpointError: a kind of tokenizer that we cannot rebuild exactly.
         """
+        self._require_known_kind()
         tokens = self._required("tokenizer.ggml.tokens", list)
         tokenizer = _tokenizer(
             tokens,
@@ -114,11 +115,7 @@ class GGUFFile:
 
     def _config(self) -> OmniConfig:
         """Through the names of a `config.json`, so that one reader checks both."""
-        scaling = self._of_model("rope.scaling.type", None)
-        if scaling not in (None, "none") or "rope_freqs.weight" in self._stored:
-            raise CheckpointError(
-                f"{self._path}: rope scaling {scaling or 'rope_freqs'!r}, which is not supported"
-            )
+        self._refuse_changed_attention()
         heads = self._of_model("attention.head_count")
         end = self._fields.get("tokenizer.ggml.eos_token_id")
         values = {
@@ -143,6 +140,23 @@ class GGUFFile:
         except CheckpointError as error:
             raise CheckpointError(f"{self._path}: {error}") from error
 
+    def _refuse_changed_attention(self) -> None:
+        """Stop at what a `config.json` would say of positions and windows."""
+        scaling = self._of_model("rope.scaling.type", None)
+        if "rope_freqs.weight" in self._stored:
+            scaling = "llama3"  # its only trace in a file
+        if scaling not in (None, "none"):
+            raise CheckpointError(
+                f"{self._path}: rope scaling {scaling!r}, which is not supported; supported are "
+                "models with plain rotary positions, such as Llama 2, SmolLM2 and Qwen2.5"
+            )
+        window = self._of_model("attention.sliding_window", None)
+        if window and window < self._of_model("context_length"):
+            raise CheckpointError(
+                f"{self._path}: a sliding window of {window} tokens, which is not supported; "
+                "supported are models whose attention sees the whole context"
+            )
+
     def _of_model(self, name: str, *default: Any) -> Any:
         """A field of the architecture's own group."""
         field = f"{self._architecture}.{name}"
@@ -156,23 +170,25 @@ class GGUFFile:
             raise CheckpointError(f"{self._path}: lacks {name}; no tokenizer can be made from it")
         return value
 
-    def _set_word_rule(self, tokenizer: Tokenizer) -> None:
-        """How text is divided before merging; the file only names the rule."""
+    def _require_known_kind(self) -> None:
         kind = (self._fields.get("tokenizer.ggml.model"), self._fields.get("tokenizer.ggml.pre"))
-        if kind == ("gpt2", "smollm"):
-            tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-                [pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-            )
-        elif kind == ("gpt2", "qwen2"):
-            words = pre_tokenizers.Split(Regex(_QWEN_WORDS), "isolated")
-            plain_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-            tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, plain_bytes])
-            tokenizer.normalizer = normalizers.NFC()
-        else:
+        if kind not in (("gpt2", "smollm"), ("gpt2", "qwen2")):
             raise CheckpointError(
                 f"{self._path}: tokenizer of kind {kind}; can be rebuilt are smollm and qwen2. "
                 "Convert a directory with the model's own tokenizer.json instead"
             )
+
+    def _set_word_rule(self, tokenizer: Tokenizer) -> None:
+        """How text is divided before merging; the file only names the rule."""
+        if self._fields["tokenizer.ggml.pre"] == "smollm":
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+                [pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+            )
+        else:
+            words = pre_tokenizers.Split(Regex(_QWEN_WORDS), "isolated")
+            plain_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, plain_bytes])
+            tokenizer.normalizer = normalizers.NFC()
 
 
 def _reader(path: Path) -> Any:
