@@ -1,18 +1,16 @@
 """A jinja sandbox for the chat templates of foreign checkpoints: no escape, no endless work.
 
 In:  template source and variables.  Out: the rendered text.
-Jinja's sandbox keeps a template from Python's insides; the budget here bounds what it may do with
-what it does see. Loops, calls, filters, operators, literals and output pay for the items and
-characters they touch, so a template ends within seconds, and within some hundred megabytes,
-whatever it says.
+Jinja's sandbox keeps a template from Python's insides; the filters and methods here are those chat
+templates use; of these only `replace` and `join` multiply text. All that loops, calls, filters,
+operators, literals and output touch is paid for from one budget, so that a template ends within
+seconds, and within some hundred megabytes, whatever it says.
 """
-
-from __future__ import annotations
 
 import functools
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any, NoReturn
 
 import jinja2
@@ -24,22 +22,27 @@ from jinja2.visitor import NodeTransformer
 
 from unimoe.errors import CheckpointError, RequestError
 
-_BUDGET = 100_000_000
-"""Characters and items a rendering may touch, besides this:"""
-_PASSES = 300
-"""Times it may go over everything it is given."""
-_STEP_COST = 1_000
-"""What a step costs besides; a chat of a hundred turns takes some thousands of them."""
-_ITEM_COST = 200
-"""What an item of a list costs besides its characters: counting it is a step of ours."""
-_MAX_INDENT = 16
-# Each makes a string as long as a number says, which no budget can see beforehand.
-_PADDING_METHODS = frozenset(
-    {"center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "to_bytes"}
+_BUDGET, _PASSES = 100_000_000, 600  # characters, and times to go over everything that is given
+_STEP_COST, _ITEM_COST = 1_000, 200  # a chat of a hundred turns takes some thousands of steps
+_MAX_SOURCE, _MAX_FACTOR, _MAX_EXPONENT, _MAX_INDENT = 200_000, 1_000_000, 64, 16
+_FILTERS = (
+    "abs capitalize count d default dictsort first float groupby int items join last length list "
+    "lower map max min reject rejectattr replace reverse safe select selectattr sort string title "
+    "trim unique upper"
 )
-_PADDING_FILTERS = frozenset({"center", "format", "indent", "wordwrap"})
-_MULTIPLYING = frozenset({"replace", "join"})
-"""Filters and methods whose result may be as long as the product of what they take."""
+_METHODS = (
+    "capitalize copy count endswith find get index isalnum isalpha isdecimal isdigit islower "
+    "isnumeric isspace isupper items join keys lower lstrip partition removeprefix removesuffix "
+    "replace rfind rpartition rsplit rstrip split splitlines startswith strip title upper values"
+)
+
+
+class _BudgetError(Exception):
+    pass
+
+
+class _RefusedError(Exception):
+    pass
 
 
 def render_template(source: str, variables: Mapping[str, object]) -> str:
@@ -53,9 +56,14 @@ def render_template(source: str, variables: Mapping[str, object]) -> str:
         RequestError: the template refuses the conversation through `raise_exception`.
         CheckpointError: it is no valid template, reaches for what it may not, or never ends.
     """
-    environment = _ChatEnvironment(_BUDGET + _PASSES * _size(dict(variables)))
+    if len(source) > _MAX_SOURCE:
+        raise CheckpointError(
+            f"the chat template has {len(source)} characters; {_MAX_SOURCE} at most"
+        )
+    environment = _ChatEnvironment(_BUDGET + _PASSES * _cost([dict(variables)]))
     try:
-        return environment.compile_bounded(source).render(dict(variables))
+        program = environment.from_string(_TollCollector().visit(environment.parse(source)))
+        return program.render(dict(variables))
     except _RefusedError as error:
         raise RequestError(f"the chat template refuses the conversation: {error}") from error
     except _BudgetError as error:
@@ -69,143 +77,107 @@ def render_template(source: str, variables: Mapping[str, object]) -> str:
         ) from error
 
 
-class _BudgetError(Exception):
-    pass
-
-
-class _RefusedError(Exception):
-    pass
-
-
 class _ChatEnvironment(ImmutableSandboxedEnvironment):
     """One rendering: the sandbox, and the budget it spends."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, budget: int) -> None:
-        super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationBlock]
-        )
+        extensions: list[type[Extension]] = [loopcontrols, _GenerationBlock]
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
         self._left = budget
+        offered = {name: self.filters[name] for name in _FILTERS.split()} | {"tojson": _to_json}
+        self.filters = {name: self._paid(name, filter_) for name, filter_ in offered.items()}
+        self.filters |= {_TOLL: self._toll, _LOOP_TOLL: self._loop_toll}
         self.tests = {name: self._paid(name, test) for name, test in self.tests.items()}
-        self.filters = {
-            name: self._paid(name, function)
-            for name, function in self.filters.items()
-            if name not in _PADDING_FILTERS
-        } | {
-            "tojson": self._paid("tojson", _to_json),
-            _PAID: self._paid(_PAID, lambda value: value),
-            _PAID_LOOP: self._paid_loop,
-        }
-        del self.globals["lipsum"]  # as many words as a number says
-        self.globals |= {"raise_exception": _refuse, "range": self._range}
-
-    def compile_bounded(self, source: str) -> jinja2.Template:
-        """The template, paying for what jinja does not pass through this class."""
-        return self.from_string(_TollCollector().visit(self.parse(source)))
+        kept = {name: self.globals[name] for name in ("range", "dict", "namespace")}
+        self.globals = kept | {"raise_exception": _refuse}
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Jinja's own rule, and no methods that pad."""
-        return attr not in _PADDING_METHODS and super().is_safe_attribute(obj, attr, value)
+        """Jinja's own rule, and of Python's values only the methods above."""
+        is_offered = attr in _METHODS.split() or type(obj).__module__ != "builtins"
+        return is_offered and super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> None:
-        """No `str.format` either, which jinja would let through in a form of its own."""
+        """No `str.format`, which jinja would let through in a form of its own."""
 
     def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """A call, paid for by the volume of its arguments."""
+        """A call, paid for by what it takes and gives."""
+        function = functools.partial(super().call, context, obj, *args, **kwargs)
         values = [getattr(obj, "__self__", None), *args, *kwargs.values()]
-        self._spend(_volume(getattr(obj, "__name__", ""), values))
-        return super().call(context, obj, *args, **kwargs)
+        return self._pay(getattr(obj, "__name__", ""), values, function)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """An operator, paid for by the size of what it makes."""
-        if operator == "*":
-            self._spend(_product_size(left, right))
-        elif operator == "**":
-            self._spend(_power_size(left, right))
-        elif operator == "%" and isinstance(left, str):
-            raise jinja2.TemplateRuntimeError("% on text is not offered; use ~ or replace")
-        else:
-            self._spend(_size(left) + _size(right))
+        """An operator, paid for by what it makes; numbers grow slowly enough to be free."""
+        if operator == "+":
+            self._spend(_cost([left, right], self._left))
+        elif operator == "*" and (isinstance(left, Sized) or isinstance(right, Sized)):
+            self._spend(
+                math.prod(len(v) if isinstance(v, Sized) else abs(v) for v in (left, right))
+            )
+        elif not all(isinstance(v, int | float) and abs(v) <= _MAX_FACTOR for v in (left, right)):
+            raise jinja2.TemplateRuntimeError(f"{operator} is offered for numbers up to a million")
+        elif operator == "**" and right > _MAX_EXPONENT:
+            raise jinja2.TemplateRuntimeError(f"** is offered up to the power of {_MAX_EXPONENT}")
         return super().call_binop(context, operator, left, right)
 
-    def _spend(self, volume: int) -> None:
-        self._left -= _STEP_COST + volume
+    def _spend(self, cost: int) -> None:
+        self._left -= cost
         if self._left < 0:
             raise _BudgetError
+
+    def _pay(self, name: str, values: list[Any], function: Any) -> Any:
+        self._spend(_cost(values, self._left))
+        if name in ("replace", "join"):  # may make as much as the product of what they take
+            self._spend(math.prod(len(v) or 1 for v in values if isinstance(v, Sized)))
+        result = function()
+        result = list(result) if isinstance(result, Iterator) else result
+        self._spend(_cost([result], self._left))
+        return result
 
     def _paid(self, name: str, function: Any) -> Any:
         @functools.wraps(function)  # keeps jinja's mark of what it passes first
         def paid(*args: Any, **kwargs: Any) -> Any:
-            self._spend(_volume(name, [*args, *kwargs.values()]))
-            return function(*args, **kwargs)
+            values = [*args, *kwargs.values()]
+            return self._pay(name, values, functools.partial(function, *args, **kwargs))
 
         return paid
 
-    def _paid_loop(self, items: Iterable[Any]) -> Iterator[Any]:
+    # With a context jinja cannot work it out once, when it compiles, and then for nothing.
+    @jinja2.pass_context
+    def _toll(self, _: object, value: Any) -> Any:
+        self._spend(_cost([value], self._left))
+        return value
+
+    def _loop_toll(self, items: Iterable[Any]) -> Iterator[Any]:
         for item in items:
-            self._spend(0)
+            self._spend(_STEP_COST)
             yield item
 
-    def _range(self, *bounds: int) -> range:
-        numbers = range(*bounds)
-        self._spend(len(numbers))
-        return numbers
 
-
-_PAID = "paid"
-_PAID_LOOP = "paid loop"
+_TOLL, _LOOP_TOLL = "toll", "loop toll"
 
 
 class _TollCollector(NodeTransformer):
-    """Puts a paid filter around loops, output, comparisons and literals."""
+    """Puts a filter that takes a toll around loops, output, comparisons, slices and literals."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        """Every round of a loop pays."""
-        self.generic_visit(node)
-        node.iter = _filtered(node.iter, _PAID_LOOP)
-        return node
-
-    def visit_Output(self, node: nodes.Output) -> nodes.Node:
-        """Printing pays; the template's own text is as long as its file."""
-        self.generic_visit(node)
-        node.nodes = [
-            child if isinstance(child, nodes.TemplateData) else _filtered(child, _PAID)
-            for child in node.nodes
-        ]
-        return node
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        """So does joining text by ~."""
-        self.generic_visit(node)
-        node.nodes = [_filtered(child, _PAID) for child in node.nodes]
-        return node
-
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        """And comparing."""
-        self.generic_visit(node)
-        node.expr = _filtered(node.expr, _PAID)
-        for operand in node.ops:
-            operand.expr = _filtered(operand.expr, _PAID)
-        return node
-
-    def visit_List(self, node: nodes.List) -> nodes.Node:
-        """A list of lists pays for all inside, so that nesting cannot double for free."""
-        self.generic_visit(node)
-        return _filtered(node, _PAID)
-
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
-        """Like a list."""
-        self.generic_visit(node)
-        return _filtered(node, _PAID)
-
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
-        """Like a list; `for a, b in …` is no literal."""
-        self.generic_visit(node)
-        return _filtered(node, _PAID) if node.ctx == "load" else node
+    def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
+        """The node, its own children done."""
+        super().generic_visit(node, *args, **kwargs)
+        if isinstance(node, nodes.For):
+            node.iter = _filtered(node.iter, _LOOP_TOLL)
+        elif isinstance(node, nodes.Output | nodes.Concat):
+            node.nodes = [_filtered(child) for child in node.nodes]
+        elif isinstance(node, nodes.Compare | nodes.Operand):
+            node.expr = _filtered(node.expr)
+        elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
+            node.node = _filtered(node.node)
+        # `for a, b in` is no literal.
+        is_literal = isinstance(node, nodes.List | nodes.Dict | nodes.Tuple)
+        return _filtered(node) if is_literal and getattr(node, "ctx", "load") == "load" else node
 
 
-def _filtered(node: Any, name: str) -> nodes.Filter:
+def _filtered(node: Any, name: str = _TOLL) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None)
 
 
@@ -231,38 +203,16 @@ def _to_json(value: Any, indent: int | None = None, **_: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
-def _size(value: Any) -> int:
-    """Characters and items inside, those of nested values included."""
-    total, stack = 0, [value]
-    while stack:
+def _cost(values: Iterable[Any], most: int | float = math.inf) -> int:
+    """Of a step over these values, those nested in them included; counted up to `most`."""
+    stack, cost = list(values), _STEP_COST
+    while stack and cost <= most:
         item = stack.pop()
+        cost += _ITEM_COST
         if isinstance(item, str | range):
-            total += len(item)
+            cost += len(item)
         elif isinstance(item, list | tuple):
             stack += item
-        elif isinstance(item, Mapping):
-            stack += [*item.keys(), *item.values()]
-        total += _ITEM_COST if stack else 1
-    return total + len(stack) * _ITEM_COST
-
-
-def _volume(name: str, values: Iterable[Any]) -> int:
-    """Bound on what a filter or method of this name reads and makes of the values."""
-    sizes = map(_size, values)
-    return math.prod(sizes) if name in _MULTIPLYING else sum(sizes)
-
-
-def _product_size(left: Any, right: Any) -> int:
-    """Of `3 * 4` or `"ab" * 4`."""
-    if isinstance(left, int | float) and isinstance(right, int | float):
-        return _num_bits(left) + _num_bits(right)
-    factors = [abs(v) if isinstance(v, int) else _size(v) for v in (left, right)]
-    return math.prod(factors)
-
-
-def _power_size(base: Any, exponent: Any) -> int:
-    return _num_bits(base) * abs(exponent) if isinstance(exponent, int) else 1
-
-
-def _num_bits(value: int | float) -> int:
-    return value.bit_length() if isinstance(value, int) else 64
+        elif isinstance(item, dict):
+            stack += [*item, *item.values()]
+    return cost
