@@ -24,9 +24,10 @@ def test_path_string_bytes_and_file_object_give_the_same_bytes(tmp_path: Path) -
     with path.open("rb") as stream, tempfile.SpooledTemporaryFile() as spooled:
         spooled.write(b"content")
         spooled.seek(0)
-        sources = [path, str(path), b"content", io.BytesIO(b"content"), stream, spooled]
+        buffers = [bytearray(b"content"), memoryview(b"content"), memoryview(b"c-o-n-t-e-n-t")[::2]]
+        sources = [path, str(path), b"content", *buffers, io.BytesIO(b"content"), stream, spooled]
 
-        assert [read_source(source).data for source in sources] == [b"content"] * 6
+        assert [read_source(source).data for source in sources] == [b"content"] * 9
 
 
 def test_messages_name_the_path_of_a_file(tmp_path: Path) -> None:

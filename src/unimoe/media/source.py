@@ -1,6 +1,6 @@
 """Bytes of a medium, from wherever the caller has them, and the limits they must keep.
 
-In:  a path, bytes, a binary file object, or a `data:` URI.
+In:  a path, bytes or a buffer of them, a binary file object, or a `data:` URI.
 Out: `SourceBytes` - the encoded bytes and the name that error messages use.
 Nothing here decodes: a limit is checked on what a header claims, before any work is done for it.
 """
@@ -24,7 +24,7 @@ class BinaryReader(Protocol):
         """At most `size` bytes from where it stands."""
 
 
-MediaSource: TypeAlias = str | Path | bytes | BinaryReader
+MediaSource: TypeAlias = str | Path | bytes | bytearray | memoryview | BinaryReader
 
 DEFAULT_LIMITS = MediaLimits()
 
@@ -55,8 +55,8 @@ def read_source(source: MediaSource, *, limits: MediaLimits = DEFAULT_LIMITS) ->
     Raises:
         MediaError: nothing there, not a regular file, empty, too large, or a web address.
     """
-    if isinstance(source, bytes):
-        found = SourceBytes(source, "bytes")
+    if isinstance(source, bytes | bytearray | memoryview):
+        found = SourceBytes(bytes(source), "bytes")
     elif isinstance(source, str) and source[:5].lower() == "data:":
         found = SourceBytes(_data_uri_bytes(source, limits), "data URI")
     elif isinstance(source, str | Path):
