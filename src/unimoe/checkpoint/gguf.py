@@ -74,6 +74,7 @@ class GGUFFile:
             key: tensor.tensor_type.name for key, tensor in self._stored.items()
         }
         self.config = self._config()
+        self._refuse_narrow_window()
 
     def read(self, key: str) -> Tensor:
         """One tensor in float32, rows in the order of Hugging Face's rotary embedding."""
@@ -115,7 +116,7 @@ class GGUFFile:
 
     def _config(self) -> OmniConfig:
         """Through the names of a `config.json`, so that one reader checks both."""
-        self._refuse_changed_attention()
+        self._refuse_rope_scaling()
         heads = self._of_model("attention.head_count")
         end = self._fields.get("tokenizer.ggml.eos_token_id")
         values = {
@@ -140,8 +141,7 @@ class GGUFFile:
         except CheckpointError as error:
             raise CheckpointError(f"{self._path}: {error}") from error
 
-    def _refuse_changed_attention(self) -> None:
-        """Stop at what a `config.json` would say of positions and windows."""
+    def _refuse_rope_scaling(self) -> None:
         scaling = self._of_model("rope.scaling.type", None)
         if "rope_freqs.weight" in self._stored:
             scaling = "llama3"  # its only trace in a file
@@ -150,8 +150,11 @@ class GGUFFile:
                 f"{self._path}: rope scaling {scaling!r}, which is not supported; supported are "
                 "models with plain rotary positions, such as Llama 2, SmolLM2 and Qwen2.5"
             )
-        window = self._of_model("attention.sliding_window", None)
-        if window and window < self._of_model("context_length"):
+
+    def _refuse_narrow_window(self) -> None:
+        window = self._of_model("attention.sliding_window", 0)
+        is_wide = isinstance(window, int) and window >= self.config.core.max_positions
+        if window and not is_wide:
             raise CheckpointError(
                 f"{self._path}: a sliding window of {window} tokens, which is not supported; "
                 "supported are models whose attention sees the whole context"
