@@ -189,6 +189,14 @@ def test_a_sliding_window_is_refused_where_it_hides_something(tmp_path: Path) ->
     load_model(write_gguf(tmp_path / "wide.gguf", values, state, window=128))
 
 
+def test_a_sliding_window_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    values, extra = dense_config("llama"), {"llama.attention.sliding_window": "wide"}
+    state = dense_model(values).state_dict()
+    path = write_gguf(tmp_path / "model.gguf", values, state, extra=extra)
+    with pytest.raises(CheckpointError, match=r"sliding window of wide tokens"):
+        load_model(path)
+
+
 def trained_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
