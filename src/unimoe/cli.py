@@ -93,7 +93,7 @@ def chat(
         ),
     ] = None,
     dtype: Annotated[Dtype, typer.Option(help="auto: float32 on a CPU.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto: the first GPU, else the CPU.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto: all accelerators, else the CPU.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object an answer.")] = False,
 ) -> None:
     """Answer a question about text, images, sound and video.
