@@ -9,7 +9,7 @@ Out: labels int64 [seq], the id where a token is trained and -100 where not; the
     released   …    -     -   - -    -   -    -        -     - Hello <end> ↵
 
 (… is a system turn: the released rule counts turns.)
-Source: spec of the released code, section 5.5 (docs/sources.md#labels).
+Source: release (docs/sources.md#labels).
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ Out: ids int64 [3, batch, seq] (t, h, w) and delta int64 [batch, 1], by which po
 
 Rule `released` numbers a sample that has neither image nor video 0, 1, 2, …, its audio included;
 rule `paper` makes no such exception.
-Source: paper, "Omni-Modality 3D RoPE"; spec of the released code, section 4
-(docs/sources.md#positions).
+Source: paper, "Omni-Modality 3D RoPE"; release (docs/sources.md#positions).
 Axes: batch = rows, seq = tokens of a row, samples = conversations packed into one row.
 """
 

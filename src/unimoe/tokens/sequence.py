@@ -6,8 +6,7 @@ Out: `Sample` - ids with one placeholder a feature, and the signals the encoders
     "<|vision_start|><|image_pad|><|vision_end|>Hi"  +  an image of 1 x 2 tiles, 144 tokens each
      -> vision_start, image_pad x 288, vision_end, Hi      pixel_values [2, 3, 384, 384]
 
-Source: paper, "Omni-modality inputs"; spec of the released code, section 5
-(docs/sources.md#sequence).
+Source: paper, "Omni-modality inputs"; release (docs/sources.md#sequence).
 Axes: seq = tokens, tiles and clips = of all media in order, side = of a tile.
 """
 

@@ -2,8 +2,9 @@
 
 In:  ids of an answer, `… <speech_start> voice <speech_prompt> text <speech_end> …`, any number of
      such spans.  Out: where the text is cut, and per chunk the ids of voice and text.
+It serves the talker, which does not exist yet: nothing calls it so far.
 A chunk ends at punctuation, or anywhere once it is long, but never inside a number.
-Source: spec of the released code, section 6.2 (docs/sources.md#speech-chunks).
+Source: release (docs/sources.md#speech-chunks).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class SpeechTokens:
         In order: full stop, comma, question mark, exclamation mark, semicolon, full stop with one
         and with two newlines; then full-width full stop, comma, question mark, exclamation mark,
         colon, semicolon, full stop with one and with two newlines. The ASCII colon is not one.
+        That the checkpoint's tokenizer has them under these ids is taken for granted, not checked.
 
         Raises:
             RequestError: the checkpoint has no speech tokens.

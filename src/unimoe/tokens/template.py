@@ -19,7 +19,7 @@ trim it.
 Words can not forge turns: every text goes in between invisible marks that nobody can guess, and
 marks break up whatever in it spells a control token. Control tokens are found while the marks
 stand; then the marks are dropped.
-Source: spec of the released code, section 5.1 (docs/sources.md#template).
+Source: release (docs/sources.md#template).
 """
 
 from __future__ import annotations

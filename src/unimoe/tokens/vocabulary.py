@@ -4,7 +4,7 @@ In:  tokenizer.json, and where present tokenizer_config.json, chat_template.jinj
      generation_config.json.  Out: ids as plain ints; text, whole or streamed.
 Control tokens are the special tokens of the tokenizer and every token the checkpoint's config
 names. `encode` never makes one, however the text reads; only `control_id` does.
-Source: spec of the released checkpoints, section 1.3 (docs/sources.md#vocabulary).
+Source: release (docs/sources.md#vocabulary).
 """
 
 from __future__ import annotations
