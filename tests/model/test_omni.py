@@ -9,6 +9,8 @@ from unimoe.errors import RequestError
 from unimoe.infer.cache import KVCache
 from unimoe.model.omni import INITIAL_STD, OmniModel
 from unimoe.recipes.tiny import tiny_config
+from unimoe.tokens.batch import collate, pack
+from unimoe.tokens.sequence import Sample
 
 CONFIG = tiny_config()
 TOKENS = CONFIG.special_tokens
@@ -169,6 +171,48 @@ def test_packed_samples_have_the_loss_of_the_samples_together(model: OmniModel) 
     )
     alone = [model(ids[None], labels=ids[None]).loss.text for ids in (first, second)]
     torch.testing.assert_close(packed.loss.text, (4 * alone[0] + 6 * alone[1]) / 10)
+
+
+@torch.no_grad()
+def test_a_packed_image_and_sound_have_the_outcome_they_have_alone(model: OmniModel) -> None:
+    image = Sample(
+        input_ids=torch.tensor([1, 2, *image_ids(2), 3]),
+        pixel_values=tiles(2),
+        image_grid_thw=torch.tensor([[1, 1, 2]]),
+        token_counts={},
+    )
+    sound = Sample(
+        input_ids=torch.tensor([4, *audio_ids(1), 5, 6]),
+        audio_features=clips(1),
+        audio_grid_thw=torch.tensor([1]),
+        token_counts={},
+    )
+    batch = pack([image, sound], row_length=50, pad_id=TOKENS.pad, config=CONFIG)
+    packed = model(**batch.model_inputs())
+    assert len(batch.input_ids) == 1
+    for number, sample in ((1, sound), (2, image)):  # the longest first
+        single = collate([sample], pad_id=TOKENS.pad, padding="right")
+        alone = model(**single.model_inputs())
+        members = batch.attention_mask[0] == number
+        torch.testing.assert_close(packed.logits[0, members], alone.logits[0], rtol=0, atol=1e-5)
+        assert torch.equal(packed.position_ids[:, 0, members], alone.position_ids[:, 0])
+
+
+@torch.no_grad()
+def test_swapped_pictures_take_their_features_with_them(model: OmniModel) -> None:
+    wide, square = tiles(2), tiles(1)
+
+    def embeddings(pictures: list[Tensor]) -> Tensor:
+        """Of the placeholders alone."""
+        ids = torch.tensor([[1, *(i for picture in pictures for i in image_ids(len(picture)))]])
+        grids = torch.tensor([[1, 1, len(picture)] for picture in pictures])
+        embeds = model(ids, pixel_values=torch.cat(pictures), image_grid_thw=grids).inputs_embeds
+        return embeds[ids == TOKENS.image_pad]
+
+    one_way, other_way = embeddings([wide, square]), embeddings([square, wide])
+    assert not torch.allclose(one_way, other_way)
+    swapped = torch.cat([other_way[PER_TILE:], other_way[:PER_TILE]])
+    torch.testing.assert_close(one_way, swapped, rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
