@@ -157,10 +157,7 @@ def test_packing_keeps_every_sample_with_its_positions_and_media(chosen, row_len
 def described(sample: Sample) -> tuple[list[int], list[float], list[list[int]]]:
     alone = omni_positions(
         sample.input_ids[None],
-        special_tokens=SPECIAL,
-        rule="paper",
-        pool_side=2,
-        queries_per_clip=20,
+        config=CONFIG,
         image_grid_thw=sample.image_grid_thw,
         audio_grid_thw=sample.audio_grid_thw,
     )

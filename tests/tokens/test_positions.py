@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from unimoe.config import SpecialTokens
 from unimoe.errors import RequestError
+from unimoe.recipes.tiny import tiny_config
 from unimoe.tokens.positions import Positions, omni_positions
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "positions").glob("*.json"))
@@ -27,6 +29,20 @@ SPECIAL = SpecialTokens(
 few = settings(max_examples=40)
 
 
+def config_of(special_tokens, rule, *, pool_side=None, queries_per_clip=None):
+    """A model of which only that matters."""
+    whole = tiny_config()
+    vision = pool_side and dataclasses.replace(
+        whole.vision, image_side=14 * 2 * pool_side, pool_side=pool_side
+    )
+    audio = queries_per_clip and dataclasses.replace(
+        whole.audio, queries_per_clip=queries_per_clip, max_target_positions=queries_per_clip
+    )
+    return dataclasses.replace(
+        whole, special_tokens=special_tokens, position_rule=rule, vision=vision, audio=audio
+    )
+
+
 def number(ids, rule="paper", mask=None, images=None, videos=None, seconds=None, audios=None):
     """Positions of rows of ids; grids as lists."""
 
@@ -36,10 +52,7 @@ def number(ids, rule="paper", mask=None, images=None, videos=None, seconds=None,
     return omni_positions(
         torch.tensor(ids),
         tensor(mask),
-        special_tokens=SPECIAL,
-        rule=rule,
-        pool_side=2,
-        queries_per_clip=40,
+        config=config_of(SPECIAL, rule, pool_side=2, queries_per_clip=40),
         image_grid_thw=tensor(images),
         video_grid_thw=tensor(videos),
         second_per_grid_ts=tensor(seconds, torch.float32),
@@ -68,18 +81,20 @@ def test_released_positions_are_reproduced(path):
     positions = omni_positions(
         ids,
         None if case["attention_mask"] is None else (ids != names["pad"]).long(),
-        special_tokens=SpecialTokens(
-            pad=names["pad"],
-            end_of_turn=0,
-            vision_start=names["vision_start"],
-            image_pad=names["image_pad"],
-            video_pad=names["video_pad"],
-            audio_start=names["audio_start"],
-            audio_pad=names["audio_pad"],
+        config=config_of(
+            SpecialTokens(
+                pad=names["pad"],
+                end_of_turn=0,
+                vision_start=names["vision_start"],
+                image_pad=names["image_pad"],
+                video_pad=names["video_pad"],
+                audio_start=names["audio_start"],
+                audio_pad=names["audio_pad"],
+            ),
+            "released",
+            pool_side=case["pool_stride"],
+            queries_per_clip=200,
         ),
-        rule="released",
-        pool_side=case["pool_stride"],
-        queries_per_clip=200,
         second_per_grid_ts=None if seconds is None else torch.tensor(seconds).float(),
         **grids,
     )
@@ -285,12 +300,11 @@ def test_every_video_has_its_own_interval(without_type_checks):
         number([[VIDEO] * 4], videos=[[1, 1, 1]], seconds=[1.0, 2.0])
 
 
-def test_media_need_the_size_of_their_encoders():
-    with pytest.raises(RequestError, match="the prompt holds images, but pool_side is None"):
+def test_media_need_their_encoder():
+    with pytest.raises(RequestError, match="the prompt holds images, this checkpoint has no"):
         omni_positions(
             torch.tensor([[IMAGE]]),
-            special_tokens=SPECIAL,
-            rule="paper",
+            config=config_of(SPECIAL, "paper"),
             image_grid_thw=torch.tensor([[1, 1, 1]]),
         )
 

@@ -186,14 +186,10 @@ class OmniModel(nn.Module):
                 f"{num_stored} tokens are stored, and only the caller knows where they ended; "
                 f"pass position_ids"
             )
-        vision, audio = self.config.vision, self.config.audio
         return omni_positions(
             input_ids,
             attention_mask,
-            special_tokens=self.config.special_tokens,
-            rule=self.config.position_rule,
-            pool_side=None if vision is None else vision.pool_side,
-            queries_per_clip=None if audio is None else audio.queries_per_clip,
+            config=self.config,
             image_grid_thw=image_grid_thw,
             video_grid_thw=video_grid_thw,
             second_per_grid_ts=second_per_grid_ts,

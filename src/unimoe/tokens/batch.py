@@ -114,10 +114,7 @@ def pack(
     positions = omni_positions(
         batch.input_ids,
         batch.attention_mask,
-        special_tokens=config.special_tokens,
-        rule=config.position_rule,
-        pool_side=config.vision.pool_side if config.vision else None,
-        queries_per_clip=config.audio.queries_per_clip if config.audio else None,
+        config=config,
         image_grid_thw=batch.image_grid_thw,
         video_grid_thw=batch.video_grid_thw,
         second_per_grid_ts=batch.second_per_grid_ts,

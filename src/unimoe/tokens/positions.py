@@ -28,6 +28,7 @@ from unimoe.config import (
     AUDIO_GROUP_SECONDS,
     AUDIO_GROUP_TOKENS,
     IDS_PER_SECOND,
+    OmniConfig,
     PositionRule,
     SpecialTokens,
 )
@@ -45,10 +46,7 @@ def omni_positions(
     input_ids: Int64[Tensor, "batch seq"],
     attention_mask: Int[Tensor, "batch seq"] | None = None,
     *,
-    special_tokens: SpecialTokens,
-    rule: PositionRule,
-    pool_side: int | None = None,
-    queries_per_clip: int | None = None,
+    config: OmniConfig,
     image_grid_thw: Int[Tensor, "images 3"] | None = None,
     video_grid_thw: Int[Tensor, "videos 3"] | None = None,
     second_per_grid_ts: Float[Tensor, " videos"] | None = None,
@@ -60,10 +58,7 @@ def omni_positions(
         input_ids: media of one kind follow each other in the order of their grids, row by row.
         attention_mask: 0 marks padding, which gets position 1; n > 0 numbers the sample within
             the row. None: one sample a row, no padding.
-        special_tokens: which ids are placeholders and which start a block.
-        rule: see the module.
-        pool_side: tokens along a side of a tile; needed with images or videos.
-        queries_per_clip: tokens of an audio clip; needed with audio.
+        config: of the model: its placeholders, its rule, the features of a tile and of a clip.
         image_grid_thw: per image (1, rows, columns) of tiles.
         video_grid_thw: per video (frames, rows, columns).
         second_per_grid_ts: seconds from frame to frame, per video. Rule `released` takes 1.0 when
@@ -71,9 +66,13 @@ def omni_positions(
         audio_grid_thw: clips per audio.
 
     Raises:
-        RequestError: placeholders and grids do not match, or a needed value is missing.
+        RequestError: placeholders and grids do not match, or the model has no encoder
+            for a medium.
     """
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    rule = config.position_rule
+    pool_side = None if config.vision is None else config.vision.pool_side
+    queries_per_clip = None if config.audio is None else config.audio.queries_per_clip
     # Walking is index work on the host, whatever the default device of the caller.
     with torch.device("cpu"):
         blocks = {
@@ -81,7 +80,7 @@ def omni_positions(
             "video": _video_blocks(video_grid_thw, second_per_grid_ts, pool_side, rule),
             "audio": _audio_blocks(audio_grid_thw, queries_per_clip),
         }
-        walk = _Walk(special_tokens, rule, blocks)
+        walk = _Walk(config.special_tokens, rule, blocks)
         positions = _number_rows(input_ids.cpu(), mask.cpu(), walk)
     return Positions(*(tensor.to(input_ids.device) for tensor in positions))
 
@@ -183,7 +182,7 @@ def _image_blocks(
 ) -> list[Int64[Tensor, "3 tokens"]]:
     if grids is None:
         return []
-    side = _needed(pool_side, "pool_side", "images")
+    side = _needed(pool_side, "images")
     return [
         _frame_offsets(torch.zeros(frames), rows, columns, side)
         for frames, rows, columns in grids.tolist()
@@ -198,7 +197,7 @@ def _video_blocks(
 ) -> list[Int64[Tensor, "3 tokens"]]:
     if grids is None:
         return []
-    side = _needed(pool_side, "pool_side", "videos")
+    side = _needed(pool_side, "videos")
     if seconds is None:
         if rule == "paper":
             raise RequestError(
@@ -236,7 +235,7 @@ def _audio_blocks(
 ) -> list[Int64[Tensor, "3 tokens"]]:
     if clips is None:
         return []
-    queries = _needed(queries_per_clip, "queries_per_clip", "audio")
+    queries = _needed(queries_per_clip, "audio")
     ids_per_group = int(AUDIO_GROUP_SECONDS * IDS_PER_SECOND)
     return [
         (torch.arange(num * queries) // AUDIO_GROUP_TOKENS * ids_per_group).expand(3, -1)
@@ -244,7 +243,7 @@ def _audio_blocks(
     ]
 
 
-def _needed(value: int | None, name: str, media: str) -> int:
+def _needed(value: int | None, media: str) -> int:
     if value is None:
-        raise RequestError(f"the prompt holds {media}, but {name} is None: no such encoder")
+        raise RequestError(f"the prompt holds {media}, this checkpoint has no encoder for them")
     return value
