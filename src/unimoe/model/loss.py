@@ -15,8 +15,7 @@ from torch.nn import functional
 
 from unimoe.config import RouterConfig
 from unimoe.nn.router import Routing, balance_loss, z_loss
-
-IGNORED_LABEL = -100
+from unimoe.tokens.labels import IGNORED
 
 
 class OmniLoss(NamedTuple):
@@ -82,7 +81,7 @@ def mean_z_loss(
 def _is_scored(
     targets: Int[Tensor, "batch targets"], attention_mask: Int[Tensor, "batch seq"] | None
 ) -> Bool[Tensor, "batch targets"]:
-    is_scored = targets != IGNORED_LABEL
+    is_scored = targets != IGNORED
     if attention_mask is None:
         return is_scored
     return is_scored & (attention_mask[:, 1:] == attention_mask[:, :-1])

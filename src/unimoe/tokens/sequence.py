@@ -26,7 +26,7 @@ from unimoe.config import AudioConfig, MediaLimits, OmniConfig, SpecialTokens, V
 from unimoe.errors import RequestError
 from unimoe.media.audio import AudioClips, load_audio, log_mel_clips
 from unimoe.media.image import ImageTiles, load_image, tile_image
-from unimoe.media.source import read_source
+from unimoe.media.source import DEFAULT_LIMITS, read_source
 from unimoe.media.video import Video, VideoTiles, load_video, tile_video
 from unimoe.tokens.labels import assistant_labels, released_labels
 from unimoe.tokens.message import AudioPart, ImagePart, Message, Part, VideoPart
@@ -34,8 +34,6 @@ from unimoe.tokens.template import TURN_START, Piece, render
 from unimoe.tokens.vocabulary import Vocabulary
 
 LabelRule = Literal["released", "assistant"]
-
-_DEFAULT_LIMITS = MediaLimits()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -64,7 +62,7 @@ def encode_chat(
     vocabulary: Vocabulary,
     config: OmniConfig,
     *,
-    limits: MediaLimits = _DEFAULT_LIMITS,
+    limits: MediaLimits = DEFAULT_LIMITS,
     add_generation_prompt: bool | None = None,
     with_labels: LabelRule | None = None,
 ) -> Sample:
