@@ -166,6 +166,11 @@ def test_a_damaged_tokenizer_is_named(tmp_path, content):
         ("tokenizer_config.json", "["),
         ("tokenizer_config.json", "[]"),
         ("tokenizer_config.json", '{"chat_template": 3}'),
+        ("tokenizer_config.json", '{"chat_template": [{"name": "default", "template": 3}]}'),
+        ("tokenizer_config.json", '{"chat_template": "a", "chat_template": "b"}'),
+        ("tokenizer_config.json", '{"model_max_length": NaN}'),
+        pytest.param("tokenizer_config.json", '{"a":' * 100_000, id="deep"),
+        pytest.param("generation_config.json", " " * 17_000_000 + "{}", id="large"),
         ("generation_config.json", '{"eos_token_id": "end"}'),
     ],
 )

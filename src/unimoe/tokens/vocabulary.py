@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tokenizers import Tokenizer
 
@@ -22,6 +22,7 @@ from unimoe.config import SpecialTokens
 from unimoe.errors import CheckpointError
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_MAX_TEXT_BYTES = 16 * 2**20  # of the files beside tokenizer.json; those released have kilobytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,6 +209,10 @@ def _with_special(tokenizer: Tokenizer, texts: set[str]) -> Tokenizer:
 
 
 def _read_text(path: Path) -> str:
+    if path.stat().st_size > _MAX_TEXT_BYTES:
+        raise CheckpointError(
+            f"{path}: {path.stat().st_size:,} bytes; need {_MAX_TEXT_BYTES:,} at most"
+        )
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:
@@ -218,11 +223,24 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
+        content = json.loads(
+            _read_text(path), parse_constant=_no_constant, object_pairs_hook=_no_duplicates
+        )
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: no valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: need a JSON object, found a {type(content).__name__}")
+    return content
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name stands twice in one object")
     return content
 
 
@@ -234,7 +252,14 @@ def _read_chat_template(directory: Path, settings: dict[str, Any]) -> ChatTempla
         beside = _read_json(directory / "chat_template.json")
         source = beside.get("chat_template", settings.get("chat_template"))
     if isinstance(source, list):  # several, each with a name
-        source = {entry["name"]: entry["template"] for entry in source}.get("default")
+        source = next(
+            (
+                entry.get("template")
+                for entry in source
+                if isinstance(entry, dict) and entry.get("name") == "default"
+            ),
+            None,
+        )
     if source is None:
         return None
     if not isinstance(source, str):
