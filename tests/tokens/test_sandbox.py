@@ -99,6 +99,15 @@ def test_no_template_runs_or_grows_for_ever(source):
     assert time.process_time() - start < 60
 
 
+def test_asking_a_thousand_turns_for_their_number_stays_within_the_budget():
+    source = (
+        "{% for m in messages %}{% if messages is not string and messages | length > loop.index0 %}"
+        "{{ messages[loop.index0 - 1].content }}{% endif %}{% endfor %}"
+    )
+    messages = [{"role": "user", "content": "x" * 1_000}] * 1_000
+    assert len(render_template(source, {"messages": messages})) == 1_000_000
+
+
 def test_a_long_conversation_stays_within_the_budget():
     source = (
         "{% for m in messages %}{{ m.role ~ m.content.split('</think>')[-1] | trim }}"

@@ -30,6 +30,11 @@ _FILTERS = (
     "lower map max min reject rejectattr replace reverse safe select selectattr sort string title "
     "trim unique upper"
 )
+# Filters and tests that look at no item, so that asking a long conversation for its length is free.
+_INSTANT = (
+    "count d default first last length boolean defined false iterable mapping none number sequence "
+    "string true undefined"
+)
 _METHODS = (
     "capitalize copy count endswith find get index isalnum isalpha isdecimal isdigit islower "
     "isnumeric isspace isupper items join keys lower lstrip partition removeprefix removesuffix "
@@ -127,6 +132,9 @@ class _ChatEnvironment(ImmutableSandboxedEnvironment):
             raise _BudgetError
 
     def _pay(self, name: str, values: list[Any], function: Any) -> Any:
+        if name in _INSTANT.split():
+            self._spend(_STEP_COST)
+            return function()
         self._spend(_cost(values, self._left))
         if name in ("replace", "join"):  # may make as much as the product of what they take
             self._spend(math.prod(len(v) or 1 for v in values if isinstance(v, Sized)))
