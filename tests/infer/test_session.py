@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import shutil
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from unimoe.errors import CheckpointError, MediaError, RequestError
 from unimoe.infer.sampling import SamplingOptions
-from unimoe.infer.session import OmniInference, TextDelta, media_parts
+from unimoe.infer.session import ChatRequest, OmniInference, TextDelta, media_parts
 from unimoe.infer.usage import Usage
 from unimoe.tokens.message import AudioPart, ImagePart, VideoPart, message
 
@@ -190,8 +191,9 @@ def test_a_number_beside_no_samples_is_refused_as_a_sound(session, sound):
         session.chat("?", audio=sound)
 
 
-def test_chat_stream_and_sampling_options_agree_on_names_and_defaults():
-    chat = inspect.signature(OmniInference.chat).parameters
-    assert inspect.signature(OmniInference.stream).parameters == chat
+def test_chat_stream_and_sampling_options_agree_on_names_types_and_defaults():
+    stream = inspect.signature(OmniInference.stream).parameters
+    beside = {name: p.annotation for name, p in stream.items() if p.kind is p.KEYWORD_ONLY}
+    assert get_type_hints(ChatRequest) == beside
     for field in dataclasses.fields(SamplingOptions):
-        assert chat[field.name].default == field.default
+        assert stream[field.name].default == field.default

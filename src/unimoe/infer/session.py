@@ -9,7 +9,7 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 import torch
 
@@ -55,6 +55,26 @@ class ChatAnswer:
         return iter((self.text, self.speech, self.image))
 
 
+class ChatRequest(TypedDict, total=False):
+    """What may stand beside a question; meaning and defaults: see `OmniInference.stream`."""
+
+    image: ImageSource | Sequence[ImageSource] | None
+    audio: AudioSource | Sequence[AudioSource] | None
+    video: MediaSource | Sequence[MediaSource] | None
+    messages: Sequence[Message]
+    output_form: Sequence[str]
+    top_p_routing: float | None
+    max_new_tokens: int
+    temperature: float
+    top_k: int | None
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    seed: int | None
+    stop: str | Sequence[str]
+    stop_tokens: Sequence[int]
+
+
 class OmniInference:
     """A checkpoint in memory, ready for questions.
 
@@ -95,45 +115,9 @@ class OmniInference:
         self.limits = limits or MediaLimits()
         self._heads_aside = frozenset(tensor_report(directory).left_aside)
 
-    def chat(
-        self,
-        prompt: str | None = None,
-        *,
-        image: ImageSource | Sequence[ImageSource] | None = None,
-        audio: AudioSource | Sequence[AudioSource] | None = None,
-        video: MediaSource | Sequence[MediaSource] | None = None,
-        messages: Sequence[Message] = (),
-        output_form: Sequence[str] = ("text",),
-        top_p_routing: float | None = None,
-        max_new_tokens: int = 512,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        stop_tokens: Sequence[int] = (),
-    ) -> ChatAnswer:
+    def chat(self, prompt: str | None = None, **request: Unpack[ChatRequest]) -> ChatAnswer:
         """The whole answer at once; arguments as in `stream`."""
-        *deltas, usage = self.stream(
-            prompt,
-            image=image,
-            audio=audio,
-            video=video,
-            messages=messages,
-            output_form=output_form,
-            top_p_routing=top_p_routing,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            stop=stop,
-            stop_tokens=stop_tokens,
-        )
+        *deltas, usage = self.stream(prompt, **request)
         assert isinstance(usage, Usage)
         text = "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
         return ChatAnswer(text=text, usage=usage)
