@@ -1,0 +1,1 @@
+"""Data sets: one sample format, mixtures by token budget, and the builders of the mini sets."""

@@ -1,0 +1,1 @@
+"""Evaluation: tasks with judges, scores with intervals."""

@@ -1,0 +1,1 @@
+"""Pretrained parts: where each comes from, its sha256, its licence, and how it is read."""
