@@ -127,8 +127,9 @@ def test_bf16_image_prompt_agrees_in_the_mean(half_model: OmniModel) -> None:
     routes_alike = (num_selected == expected["router_k"]).all(0)
     differences = (output.logits - expected["logits"]).float().abs()[0]
     assert routes_alike.float().mean() > 0.8
-    # A margin of 0 lets a near tie fall the other way: so no maximum, but a tenth of the tolerance.
-    assert differences[routes_alike].mean() < 0.03
+    # A margin of 0 lets a near tie fall the other way: so no maximum, but a quarter of the bound
+    # of the other case. CPUs with bf16 products of their own round differently: 0.030 there.
+    assert differences[routes_alike].mean() < 0.0375
     torch.testing.assert_close(
         output.inputs_embeds, expected["inputs_embeds"], rtol=2**-7, atol=2**-7
     )

@@ -17,7 +17,7 @@ class Doubled(nn.Module):
 
 def pictures(*values: float, encoder: nn.Module | None = None) -> Medium:
     rows = torch.tensor(values)[:, None].expand(-1, 3) if values else None
-    return Medium("image", PAD, encoder or Doubled(), rows, tokens_per_row=2)
+    return Medium("image", PAD, encoder or Doubled(), rows, None, tokens_per_row=2)
 
 
 def test_features_fill_the_places_in_order_across_rows() -> None:
@@ -53,13 +53,13 @@ def test_counts_are_checked_before_anything_is_encoded() -> None:
 
 
 def test_a_model_without_the_encoder_says_so() -> None:
-    blind = Medium("image", PAD, None, torch.zeros(1, 3), 0)
+    blind = Medium("image", PAD, None, torch.zeros(1, 3), None, 0)
     with pytest.raises(RequestError, match="brings image input, but this model has no encoder"):
         merge(torch.zeros(1, 1, 3), torch.tensor([[1]]), blind)
 
 
 def test_a_model_without_the_placeholder_says_so() -> None:
-    wordless = Medium("audio", None, Doubled(), torch.zeros(1, 3), 2)
+    wordless = Medium("audio", None, Doubled(), torch.zeros(1, 3), None, 2)
     with pytest.raises(RequestError, match="no placeholder token"):
         merge(torch.zeros(1, 1, 3), torch.tensor([[1]]), wordless)
 
@@ -67,7 +67,7 @@ def test_a_model_without_the_placeholder_says_so() -> None:
 def test_features_and_text_both_get_their_gradient() -> None:
     text = torch.zeros(1, 3, 3, requires_grad=True)
     rows = torch.ones(1, 3, requires_grad=True)
-    medium = pictures(1.0)._replace(rows=rows)
+    medium = pictures(1.0)._replace(signals=rows)
     merge(text, torch.tensor([[1, PAD, PAD]]), medium).sum().backward()
     assert text.grad[0, :, 0].tolist() == [1, 0, 0]
     assert rows.grad[0].tolist() == [3, 3, 3]
@@ -76,3 +76,20 @@ def test_features_and_text_both_get_their_gradient() -> None:
 def test_features_take_the_dtype_of_the_text() -> None:
     ids = torch.tensor([[PAD, PAD]])
     assert merge(torch.zeros(1, 2, 3).bfloat16(), ids, pictures(1.0)).dtype == torch.bfloat16
+
+
+def test_states_of_a_tower_skip_it_and_enter_the_connector() -> None:
+    class Connector(torch.nn.Module):
+        def connect(self, states: torch.Tensor) -> torch.Tensor:
+            return states[:, :2]
+
+    states = torch.arange(18.0).view(2, 3, 3)
+    medium = Medium("image", PAD, Connector(), None, states, tokens_per_row=2)
+    merged = merge(torch.zeros(1, 4, 3), torch.full((1, 4), PAD), medium)
+    assert torch.equal(merged[0], states[:, :2].reshape(4, 3))
+
+
+def test_signals_and_states_at_once_are_refused() -> None:
+    medium = pictures(1.0)._replace(states=torch.zeros(1, 2, 3))
+    with pytest.raises(RequestError, match="both as signals and as states"):
+        merge(torch.zeros(1, 2, 3), torch.full((1, 2), PAD), medium)

@@ -37,13 +37,22 @@ class AudioEncoder(nn.Module):
     ) -> Float[Tensor, "clips queries hidden"]:
         """Embeddings of every clip; equal clips are encoded once."""
         features = audio_features.to(self.qformer.query_tokens.dtype)
-        return encode_rows(self._encode, features, rows_per_chunk=CLIPS_PER_CHUNK)
+        return encode_rows(
+            lambda chunk: self.connect(self.states(chunk)), features, rows_per_chunk=CLIPS_PER_CHUNK
+        )
 
-    def _encode(
+    def states(
         self, features: Float[Tensor, "clips mel frames"]
+    ) -> Float[Tensor, "clips steps width"]:
+        """What the tower hears, 50 steps a second; with a frozen tower computed only once."""
+        states: Tensor = self.tower(features).last_hidden_state
+        return states
+
+    def connect(
+        self, states: Float[Tensor, "clips steps width"]
     ) -> Float[Tensor, "clips queries hidden"]:
-        states = self.tower(features).last_hidden_state
-        embeddings: Tensor = self.qformer(states)
+        """Embeddings of every clip from its states."""
+        embeddings: Tensor = self.qformer(states.to(self.qformer.query_tokens.dtype))
         return embeddings
 
 

@@ -33,18 +33,25 @@ class VisionEncoder(nn.Module):
     ) -> Float[Tensor, "tiles tokens hidden"]:
         """Embeddings of every tile; equal tiles are encoded once."""
         pixels = pixel_values.to(next(self.parameters()).dtype)
-        return encode_rows(self._encode, pixels, rows_per_chunk=TILES_PER_CHUNK)
-
-    def _encode(
-        self, pixels: Float[Tensor, "tiles 3 side side"]
-    ) -> Float[Tensor, "tiles tokens hidden"]:
-        patches = (
-            self._siglip_patches(pixels)
-            if self.config.tower == "siglip"
-            else self._dinov2_patches(pixels)
+        return encode_rows(
+            lambda chunk: self.connect(self.states(chunk)), pixels, rows_per_chunk=TILES_PER_CHUNK
         )
+
+    def states(
+        self, pixels: Float[Tensor, "tiles 3 side side"]
+    ) -> Float[Tensor, "tiles patches width"]:
+        """What the tower sees in each patch; with a frozen tower it need be computed only once."""
+        if self.config.tower == "siglip":
+            return self._siglip_patches(pixels)
+        return self._dinov2_patches(pixels)
+
+    def connect(
+        self, states: Float[Tensor, "tiles patches width"]
+    ) -> Float[Tensor, "tiles tokens hidden"]:
+        """Embeddings of every tile from the states of its patches."""
         # Pooling comes last, as released: the aligner is not linear.
-        return pool_patches(self.aligner(patches), self.config.pool_side)
+        patches = self.aligner(states.to(next(self.aligner.parameters()).dtype))
+        return pool_patches(patches, self.config.pool_side)
 
     def _siglip_patches(
         self, pixels: Float[Tensor, "tiles 3 side side"]

@@ -5,7 +5,7 @@ Out: embeddings [batch, new, hidden].
 Source: released inputs (docs/sources.md#merge).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -21,9 +21,11 @@ class Medium(NamedTuple):
     placeholder: int | None
     """Token that holds the place of one feature; None: the checkpoint has none."""
     encoder: nn.Module | None
-    """None: the model has none."""
-    rows: Float[Tensor, "rows ..."] | None
+    """With a method `connect` from the states of its tower; None: the model has none."""
+    signals: Float[Tensor, "rows ..."] | None
     """Tiles or clips; None: the batch has none."""
+    states: Float[Tensor, "rows steps width"] | None
+    """What the encoder's tower made of them before; given instead of the signals."""
     tokens_per_row: int
 
 
@@ -33,11 +35,17 @@ def merge(
     """The embeddings with one kind of media in its places, in order.
 
     Raises:
-        RequestError: places and features differ in number, or the model lacks the encoder.
+        RequestError: places and features differ in number, signals and states are both given, or
+            the model lacks the encoder.
     """
-    if medium.rows is None and medium.placeholder is None:
+    if medium.signals is not None and medium.states is not None:
+        raise RequestError(
+            f"{medium.name} comes both as signals and as states of the tower; give one of them"
+        )
+    rows = medium.states if medium.signals is None else medium.signals
+    if rows is None and medium.placeholder is None:
         return embeds
-    if medium.placeholder is None or (medium.rows is not None and medium.encoder is None):
+    if medium.placeholder is None or (rows is not None and medium.encoder is None):
         raise RequestError(
             f"the prompt brings {medium.name} input, but this model has no "
             f"{'placeholder token' if medium.placeholder is None else 'encoder'} for it; "
@@ -45,13 +53,14 @@ def merge(
         )
     places = torch.eq(input_ids, medium.placeholder)
     num_places = int(places.sum())
-    num_features = 0 if medium.rows is None else len(medium.rows) * medium.tokens_per_row
+    num_features = 0 if rows is None else len(rows) * medium.tokens_per_row
     if num_places != num_features:
         raise RequestError(
             f"{medium.name}: {num_places} placeholder tokens in the prompt, but {num_features} "
             f"features to put there; write one placeholder a feature"
         )
-    if medium.rows is None or medium.encoder is None:
+    if rows is None or medium.encoder is None:
         return embeds
-    features = medium.encoder(medium.rows).to(embeds.dtype)
+    encode: Any = medium.encoder if medium.states is None else medium.encoder.connect
+    features = encode(rows).to(embeds.dtype)
     return embeds.masked_scatter(places.unsqueeze(-1), features)

@@ -82,6 +82,9 @@ class OmniModel(nn.Module):
         second_per_grid_ts: Float[Tensor, " videos"] | None = None,
         audio_features: Float[Tensor, "clips mel frames"] | None = None,
         audio_grid_thw: Int[Tensor, " audios"] | None = None,
+        image_states: Float[Tensor, "tiles patches width"] | None = None,
+        video_states: Float[Tensor, "frame_tiles patches width"] | None = None,
+        audio_states: Float[Tensor, "clips steps audio_width"] | None = None,
         aux_balance_weight: Float[Tensor, "batch new"] | Int[Tensor, "batch new"] | None = None,
         position_ids: Int[Tensor, "3 batch new"] | None = None,
         cache: KeyValueStore | None = None,
@@ -102,6 +105,9 @@ class OmniModel(nn.Module):
             second_per_grid_ts: seconds between the frames of every video.
             audio_features: log-mel clips of all audio, in order.
             audio_grid_thw: clips of every audio.
+            image_states: instead of pixel_values, what the frozen tower made of them.
+            video_states: likewise, instead of pixel_values_videos.
+            audio_states: likewise, instead of audio_features.
             aux_balance_weight: what a token counts for in the router balance loss.
             position_ids: needed when tokens are stored; None: computed.
             cache: keys and values of earlier tokens; this forward adds the new ones.
@@ -114,10 +120,11 @@ class OmniModel(nn.Module):
         num_new = input_ids.shape[1]
         num_stored = 0 if cache is None else cache.length
         media = (pixel_values, pixel_values_videos, audio_features)
-        if num_stored and all(rows is None for rows in media):
+        states = (image_states, video_states, audio_states)
+        if num_stored and all(rows is None for rows in (*media, *states)):
             inputs_embeds = self.core.embed(input_ids)  # a generated placeholder is mere text
         else:
-            inputs_embeds = self.embed_inputs(input_ids, *media)
+            inputs_embeds = self.embed_inputs(input_ids, *media, *states)
         if position_ids is None:
             grids = (image_grid_thw, video_grid_thw, second_per_grid_ts, audio_grid_thw)
             positions = self._positions(input_ids, attention_mask, num_stored, *grids)
@@ -152,8 +159,13 @@ class OmniModel(nn.Module):
         pixel_values: Float[Tensor, "tiles 3 side side"] | None = None,
         pixel_values_videos: Float[Tensor, "frame_tiles 3 side side"] | None = None,
         audio_features: Float[Tensor, "clips mel frames"] | None = None,
+        image_states: Float[Tensor, "tiles patches width"] | None = None,
+        video_states: Float[Tensor, "frame_tiles patches width"] | None = None,
+        audio_states: Float[Tensor, "clips steps audio_width"] | None = None,
     ) -> Float[Tensor, "batch new hidden"]:
         """Text embeddings with the features of media written over their placeholders, in order.
+
+        Media of one kind come as signals or as the states of their frozen tower.
 
         Raises:
             RequestError: a kind of media has more or fewer placeholders than features, or the
@@ -164,9 +176,11 @@ class OmniModel(nn.Module):
         per_clip = 0 if audio is None else audio.queries_per_clip
         embeds = self.core.embed(input_ids)
         for medium in (
-            Medium("image", tokens.image_pad, self.vision, pixel_values, per_tile),
-            Medium("video", tokens.video_pad, self.vision, pixel_values_videos, per_tile),
-            Medium("audio", tokens.audio_pad, self.audio, audio_features, per_clip),
+            Medium("image", tokens.image_pad, self.vision, pixel_values, image_states, per_tile),
+            Medium(
+                "video", tokens.video_pad, self.vision, pixel_values_videos, video_states, per_tile
+            ),
+            Medium("audio", tokens.audio_pad, self.audio, audio_features, audio_states, per_clip),
         ):
             embeds = merge(embeds, input_ids, medium)
         return embeds

@@ -37,8 +37,18 @@ _MEDIA_FIELDS = (
     "second_per_grid_ts",
     "audio_features",
     "audio_grid_thw",
+    "image_states",
+    "video_states",
+    "audio_states",
 )
-_FEATURE_FIELDS = ("pixel_values", "pixel_values_videos", "audio_features")
+_FEATURE_FIELDS = (
+    "pixel_values",
+    "pixel_values_videos",
+    "audio_features",
+    "image_states",
+    "video_states",
+    "audio_states",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -58,6 +68,10 @@ class OmniBatch:
     second_per_grid_ts: Float[Tensor, " videos"] | None = None
     audio_features: Float[Tensor, "clips mel frames"] | None = None
     audio_grid_thw: Int64[Tensor, " audios"] | None = None
+    image_states: Float[Tensor, "tiles patches width"] | None = None
+    """In place of pixel_values: what a frozen tower made of them; all samples have the same."""
+    video_states: Float[Tensor, "tiles_videos patches width"] | None = None
+    audio_states: Float[Tensor, "clips steps audio_width"] | None = None
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> OmniBatch:
         """The batch elsewhere; a dtype changes the signals of the media, never ids or seconds."""

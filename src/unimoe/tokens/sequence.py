@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -53,6 +53,12 @@ class Sample:
     audio_features: Float32[Tensor, "clips mel frames"] | None = None
     audio_grid_thw: Int64[Tensor, " audios"] | None = None
     """Clips per audio."""
+    image_states: Float[Tensor, "tiles patches width"] | None = None
+    """In place of pixel_values: what a frozen tower made of them, computed before."""
+    video_states: Float[Tensor, "tiles_videos patches width"] | None = None
+    """In place of pixel_values_videos."""
+    audio_states: Float[Tensor, "clips steps audio_width"] | None = None
+    """In place of audio_features."""
     token_counts: Mapping[str, int]
     """Tokens by modality: text (all that is no placeholder), image, video, audio."""
 
