@@ -113,8 +113,21 @@ class MoEConfig:
     """Inner width of a routed SwiGLU expert."""
     shared_width: int
     """Inner width of a shared one; the paper takes an eighth of a routed one."""
+    delta_rank: int | None = None
+    """None: every expert has matrices of its own. Otherwise all share one dense block of
+    `routed_width` and add deltas of this rank; shared experts are slices of its channels."""
 
     def __post_init__(self) -> None:
+        _require(
+            self.delta_rank is None or self.delta_rank >= 1,
+            f"delta_rank is {self.delta_rank}; need 1 or more, or None",
+        )
+        _require(
+            self.delta_rank is None
+            or self.router.num_shared * self.shared_width <= self.routed_width,
+            f"{self.router.num_shared} shared experts of {self.shared_width} channels do not fit "
+            f"into the {self.routed_width} of the dense block whose slices they are",
+        )
         _require(self.routed_width >= 1, f"routed_width is {self.routed_width}; need 1 or more")
         _require(self.shared_width >= 1, f"shared_width is {self.shared_width}; need 1 or more")
 
@@ -237,8 +250,18 @@ class AudioConfig:
     """1: one linear map to the core's width; n: n linear maps with GELU between."""
     max_clips: int
     """Clips an audio may have; longer audio is refused."""
+    context_seconds: float = 0.0
+    """Sound on either side of a clip that its features hold too, so that no word at its border is
+    cut in two; neighbouring clips overlap by twice as much."""
+    timed_queries: bool = False
+    """A query starts from the states of its own moment; otherwise from learned values alone."""
 
     def __post_init__(self) -> None:
+        _require(
+            self.context_seconds >= 0 and 2 * self.context_frames < self.frames_per_clip,
+            f"context_seconds is {self.context_seconds}; need 0 or more, and both sides together "
+            f"less than the {self.frames_per_clip / 100:g} s of a clip's features",
+        )
         _require(
             self.queries_per_clip % AUDIO_GROUP_TOKENS == 0,
             f"queries_per_clip {self.queries_per_clip} is no multiple of {AUDIO_GROUP_TOKENS}",
@@ -251,8 +274,18 @@ class AudioConfig:
 
     @property
     def frames_per_clip(self) -> int:
-        """Mel frames of a clip: the encoder halves them."""
+        """Mel frames of a clip's features, context included: the encoder halves them."""
         return 2 * self.max_source_positions
+
+    @property
+    def context_frames(self) -> int:
+        """Mel frames of the context on one side, a whole number of encoder states."""
+        return 2 * round(50 * self.context_seconds)
+
+    @property
+    def clip_frames(self) -> int:
+        """Mel frames from the start of a clip to that of the next."""
+        return self.frames_per_clip - 2 * self.context_frames
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,11 +36,15 @@ def pool_patches(
     return functional.adaptive_avg_pool2d(square, pool_side).flatten(2).transpose(1, 2)
 
 
+_STEPS_A_QUERY = 2
+
+
 class QFormer(nn.Module):
     """Learned queries that read a clip through a whole Whisper decoder.
 
     The queries enter as input embeddings, get learned positions, see earlier queries only
-    (causal self-attention) and all frames of the clip (cross-attention without a mask).
+    (causal self-attention) and all frames of the clip (cross-attention without a mask).  Timed ones
+    begin with what was heard at their moment, so that they need not learn where to listen.
     """
 
     def __init__(self, config: AudioConfig, decoder: nn.Module, hidden_size: int) -> None:
@@ -49,6 +53,9 @@ class QFormer(nn.Module):
             torch.zeros(1, config.queries_per_clip, config.hidden_size)
         )
         self.decoder = decoder
+        self.context_steps = config.context_frames // 2
+        width = config.hidden_size
+        self.moment = nn.Linear(_STEPS_A_QUERY * width, width) if config.timed_queries else None
         self.projector = (
             nn.Linear(config.hidden_size, hidden_size)
             if config.projector_layers == 1
@@ -59,10 +66,22 @@ class QFormer(nn.Module):
         self, states: Float[Tensor, "clips frames width"]
     ) -> Float[Tensor, "clips queries hidden"]:
         """Embeddings of every clip."""
+        queries = self.query_tokens.expand(len(states), -1, -1)
+        if self.moment is not None:
+            queries = queries + self.moment(self._moments(states))
         read = self.decoder(
-            inputs_embeds=self.query_tokens.expand(len(states), -1, -1),
+            inputs_embeds=queries,
             encoder_hidden_states=states,
             use_cache=False,
         )
         embeddings: Tensor = self.projector(read.last_hidden_state)
         return embeddings
+
+    def _moments(
+        self, states: Float[Tensor, "clips frames width"]
+    ) -> Float[Tensor, "clips queries moment"]:
+        """Mean states of each half of a query's share of the clip, side by side."""
+        own = states[:, self.context_steps : states.shape[1] - self.context_steps]
+        num_queries = self.query_tokens.shape[1]
+        halves = functional.adaptive_avg_pool1d(own.transpose(1, 2), _STEPS_A_QUERY * num_queries)
+        return halves.transpose(1, 2).reshape(len(states), num_queries, -1)

@@ -118,7 +118,9 @@ def log_mel_clips(waveform: Waveform, config: AudioConfig) -> AudioClips:
     # Here and not above: it brings torch, which reading media does not need.
     from transformers.models.whisper.feature_extraction_whisper import WhisperFeatureExtractor
 
-    clip_samples = config.frames_per_clip * MEL_HOP_SAMPLES
+    clip_samples = config.clip_frames * MEL_HOP_SAMPLES
+    context_samples = config.context_frames * MEL_HOP_SAMPLES
+    heard_samples = config.frames_per_clip * MEL_HOP_SAMPLES
     starts = range(0, len(waveform.samples), clip_samples)
     if not 1 <= len(starts) <= config.max_clips:
         raise MediaError(
@@ -128,12 +130,13 @@ def log_mel_clips(waveform: Waveform, config: AudioConfig) -> AudioClips:
     extractor = WhisperFeatureExtractor(
         feature_size=config.num_mel_bins, sampling_rate=AUDIO_RATE_HZ, hop_length=MEL_HOP_SAMPLES
     )
+    samples = np.pad(waveform.samples, (context_samples, 0))
     # A clip at a time: the spectra of an hour at once would take gigabytes.
     features = [
         extractor(
-            waveform.samples[start : start + clip_samples],
+            samples[start : start + heard_samples],
             sampling_rate=waveform.sample_rate_hz,
-            max_length=clip_samples,
+            max_length=heard_samples,
             return_tensors="np",
         ).input_features
         for start in starts

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unimoe.config import MoEConfig
+from unimoe.nn.deltas import DeltaExperts
 from unimoe.nn.experts import routed_experts, shared_experts
 from unimoe.nn.router import RouterDraws, Routing, draw, route
 
@@ -33,6 +34,9 @@ class DynamicMoE(nn.Module):
         self.config = config
         router = config.router
         self.router = nn.Linear(hidden_size, router.num_columns, bias=False)
+        self.deltas = None if config.delta_rank is None else DeltaExperts(hidden_size, config)
+        if self.deltas is not None:
+            return
         self.routed_gate_up = _matrices(router.num_routed, 2 * config.routed_width, hidden_size)
         self.routed_down = _matrices(router.num_routed, hidden_size, config.routed_width)
         self.shared_gate_up = _matrices(router.num_shared, 2 * config.shared_width, hidden_size)
@@ -70,6 +74,9 @@ class DynamicMoE(nn.Module):
             draws=draws if router.gate_gradient == "sampled" else None,
         )
         weights = routing.weights.to(hidden.dtype)
+        if self.deltas is not None:
+            output = self.deltas(expert_input, routing.mask, weights)
+            return MoEOutput(output.view_as(hidden), routing)
         routed = slice(0, router.num_routed)
         output = routed_experts(
             expert_input,
@@ -100,7 +107,8 @@ class DynamicMoE(nn.Module):
             # The release jitters in place: a float32 input reaches its experts jittered too.
             if router.rule == "released" and seen.dtype == tokens.dtype:
                 tokens = seen
-        return tokens, functional.linear(seen, matrix)
+        # A router kept in float32 beside a bf16 core decides in float32.
+        return tokens, functional.linear(seen.to(matrix.dtype), matrix)
 
 
 def _matrices(num_experts: int, rows: int, columns: int) -> nn.Parameter:
