@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from unimoe.errors import RequestError
 from unimoe.infer.cache import KVCache
+from unimoe.infer.expert_use import ANSWER, ExpertUseByGroup, token_groups
 from unimoe.infer.sampling import Sampler, SamplingOptions, check_number, choose_tokens
 from unimoe.infer.usage import FinishReason, RoutingTally, Usage
 from unimoe.model.omni import OmniModel, OmniOutput
@@ -78,6 +79,7 @@ def generate(
     options: SamplingOptions | Sequence[SamplingOptions],
     *,
     top_p_routing: float | None = None,
+    expert_use: ExpertUseByGroup | None = None,
 ) -> "Generation":
     """Start a generation; the work is done as steps are taken from it.
 
@@ -88,6 +90,7 @@ def generate(
             there are only tokens.
         top_p_routing: routing threshold in place of the checkpoint's own: lower takes fewer
             experts.
+        expert_use: counts which experts the tokens take; None: nobody wants to know.
 
     Raises:
         RequestError: a prompt that leaves no room for its answer, padding on the right, packed
@@ -98,7 +101,7 @@ def generate(
     if len(each) != num_rows:
         raise RequestError(f"{len(each)} sampling options for {num_rows} prompts; give one each")
     _check_routing(model, top_p_routing)
-    return Generation(model, batch, each, top_p_routing)
+    return Generation(model, batch, each, top_p_routing, expert_use)
 
 
 class Generation(Iterator[Step]):
@@ -110,12 +113,14 @@ class Generation(Iterator[Step]):
         batch: OmniBatch,
         options: list[SamplingOptions],
         top_p_routing: float | None,
+        expert_use: ExpertUseByGroup | None = None,
     ) -> None:
         prompts = _prompts(batch)
         for row, (prompt, wanted) in enumerate(zip(prompts, options, strict=True)):
             _check_room(row, len(prompt), wanted.max_new_tokens, model.config.core.max_positions)
         self._model = model
         self._top_p_routing = top_p_routing
+        self._expert_use = expert_use
         self._batch: OmniBatch | None = dataclasses.replace(batch, labels=None)
         core = model.config.core
         self._rows = [
@@ -204,6 +209,9 @@ class Generation(Iterator[Step]):
             positions=(length + output.rope_deltas).expand(3, num_rows, 1).clone(),
             last_tokens=torch.empty_like(batch.input_ids[:, :1]),
         )
+        if self._expert_use is not None:
+            special = self._model.config.special_tokens
+            self._expert_use.add(output.routing, token_groups(batch.input_ids, padded, special))
         self._batch = None
         return output
 
@@ -218,6 +226,9 @@ class Generation(Iterator[Step]):
             logits_rows=1,
             top_p_routing=self._top_p_routing,
         )
+        if self._expert_use is not None:
+            answers = torch.full_like(decoding.last_tokens, ANSWER)
+            self._expert_use.add(output.routing, answers)
         decoding.positions = decoding.positions + 1
         return output
 
