@@ -2,9 +2,11 @@
 
     UnimoeError
     ├── MediaError       an image, sound or video cannot be used as it is
+    ├── DataError        a data set or one of its samples breaks its format or its promises
     ├── RequestError     a prompt or a generation option makes no sense
     ├── CheckpointError  a directory of weights is incomplete, foreign or damaged
-    └── ConfigError      a configuration value is impossible or unknown
+    ├── ConfigError      a configuration value is impossible or unknown
+    └── PartsError       a pretrained part cannot be fetched, or is not what it should be
 
 A message says what was wanted, what came, where, and what to do about it.
 """
@@ -18,6 +20,10 @@ class MediaError(UnimoeError):
     """An image, sound or video is damaged, empty, of an unknown kind, or beyond a limit."""
 
 
+class DataError(UnimoeError):
+    """A sample, a manifest or a data set is malformed, incomplete or not what it promises."""
+
+
 class RequestError(UnimoeError):
     """A prompt, a conversation or a generation option cannot be carried out."""
 
@@ -28,3 +34,7 @@ class CheckpointError(UnimoeError):
 
 class ConfigError(UnimoeError):
     """A configuration value is out of range, or a field does not exist."""
+
+
+class PartsError(UnimoeError):
+    """A pretrained part is out of reach, fails its checksum, or holds something unexpected."""
