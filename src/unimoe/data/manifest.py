@@ -1,0 +1,139 @@
+"""Manifests: files of samples, one JSON object a line, read one sample at a time.
+
+In:  a JSONL file, or the JSON list of the released data.  Out: `Manifest`, a sequence of samples.
+A line is parsed when it is asked for: a large file costs 8 bytes a sample until then.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, overload, runtime_checkable
+
+from unimoe.data.sample import OmniSample, row_of_sample, sample_of_row
+from unimoe.errors import DataError
+
+
+@runtime_checkable
+class _Rows(Protocol):
+    """Rows of a file by number."""
+
+    def __len__(self) -> int: ...
+
+    def row(self, index: int) -> object:
+        """The parsed row."""
+
+    def place(self, index: int) -> str:
+        """Where it stands, for messages."""
+
+
+class Manifest(Sequence[OmniSample]):
+    """Samples of one file; `folder` is where their media paths start."""
+
+    def __init__(self, path: Path, rows: _Rows) -> None:
+        self.path = path
+        self.folder = path.parent
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> OmniSample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[OmniSample]: ...
+    def __getitem__(self, index: int | slice) -> OmniSample | list[OmniSample]:
+        """A sample, or some.
+
+        Raises:
+            DataError: the row is no sample; the message tells file and line.
+            IndexError: there is no such row.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.path} has {len(self)} samples; asked for number {index}")
+        index %= len(self)
+        try:
+            return sample_of_row(self._rows.row(index))
+        except (DataError, ValueError, RecursionError) as error:
+            raise DataError(f"{self._rows.place(index)}: {error}") from error
+
+    def __iter__(self) -> Iterator[OmniSample]:
+        return (self[i] for i in range(len(self)))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Open a manifest.
+
+    Raises:
+        DataError: no such file, of an unknown kind, or no list of objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such manifest. Give a .jsonl or .json file of samples")
+    if path.suffix == ".jsonl":
+        return Manifest(path, _JsonLines(path))
+    if path.suffix == ".json":
+        return Manifest(path, _JsonList(path))
+    raise DataError(f"{path}: of unknown kind {path.suffix!r}. Give a .jsonl or .json file")
+
+
+def write_manifest(path: Path, samples: Iterable[OmniSample]) -> None:
+    """Write samples as JSONL, in their order."""
+    with Path(path).open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(map(line_of, samples))
+
+
+def line_of(sample: OmniSample) -> str:
+    """The sample as one line of JSON."""
+    return json.dumps(row_of_sample(sample), ensure_ascii=False) + "\n"
+
+
+class _JsonLines:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._starts = array("q")
+        start = 0
+        with path.open("rb") as stream:
+            for line in stream:
+                if line.strip():
+                    self._starts.append(start)
+                start += len(line)
+        self._stream = path.open("rb")
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __del__(self) -> None:
+        self._stream.close()
+
+    def row(self, index: int) -> object:
+        self._stream.seek(self._starts[index])
+        return json.loads(self._stream.readline())
+
+    def place(self, index: int) -> str:
+        return f"{self._path}, byte {self._starts[index]} (sample {index + 1})"
+
+
+class _JsonList:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            rows = json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: no JSON ({error}). Write the file again") from error
+        if not isinstance(rows, list):
+            raise DataError(f"{path}: holds a {type(rows).__name__}; need a list of samples")
+        self._list = rows
+
+    def __len__(self) -> int:
+        return len(self._list)
+
+    def row(self, index: int) -> object:
+        return self._list[index]
+
+    def place(self, index: int) -> str:
+        return f"{self._path}, sample {index + 1}"

@@ -1,0 +1,124 @@
+"""Arrays to bytes: pictures, sound and films as files that read back what was put in.
+
+In:  uint8 pixels, float samples and their rate.  Out: WebP, FLAC or MP4, the same bytes every time.
+Pictures and sound are lossless; films are H.264 at a quality where sprites keep their colours, with
+ALAC as their sound track.
+Axes: frames = pictures of a film; samples = at 16 kHz, one channel.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from io import BytesIO
+from typing import cast
+
+import av
+import numpy as np
+from av.audio.format import AudioFormat
+from av.audio.layout import AudioLayout
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from jaxtyping import Int16, UInt8
+from numpy.typing import NDArray
+from PIL import Image
+
+from unimoe.config import AUDIO_RATE_HZ
+from unimoe.errors import MediaError
+from unimoe.media.audio import AudioSource, load_audio
+
+_BLOCK_SAMPLES = 4096
+# One thread, no date and no version of FFmpeg: the bytes depend on the pixels alone.
+_X264_OPTIONS = {"crf": "18", "preset": "medium", "threads": "1"}
+_MUXER_OPTIONS = {"fflags": "+bitexact"}
+
+
+def encode_image(image: Image.Image) -> bytes:
+    """Lossless WebP.
+
+    Raises:
+        MediaError: it has transparency, or is neither RGB nor grey.
+    """
+    if image.mode not in ("RGB", "L"):
+        raise MediaError(
+            f"a picture of mode {image.mode}; need RGB or L. Lay it on a background and convert it"
+        )
+    target = BytesIO()
+    # Method 2: pictures of 168 pixels take 3 ms instead of 12, for 2 % more bytes.
+    image.convert("RGB").save(target, "webp", lossless=True, quality=50, method=2)
+    return target.getvalue()
+
+
+def encode_audio(sound: AudioSource) -> bytes:
+    """FLAC of 16 bits, one channel at 16 kHz.
+
+    Raises:
+        MediaError: louder than full scale, empty, or of an impossible rate.
+    """
+    samples = _pcm16(sound)
+    target = BytesIO()
+    with av.open(target, "w", format="flac", options=_MUXER_OPTIONS) as muxer:
+        _mux_sound(muxer, _sound_stream(muxer, "flac", "s16"), samples)
+    return target.getvalue()
+
+
+def encode_video(
+    frames: Sequence[UInt8[np.ndarray, "height width 3"]],
+    frame_rate_fps: float | int,
+    sound: AudioSource | None = None,
+) -> bytes:
+    """MP4; frame i comes on at i / frame_rate_fps seconds, the sound starts with frame 0.
+
+    Raises:
+        MediaError: no frames, frames of several sizes or of an odd side, or sound as in
+            `encode_audio`.
+    """
+    sizes = {frame.shape for frame in frames}
+    if len(sizes) != 1 or frame_rate_fps <= 0:
+        raise MediaError(
+            f"a film of frames {sorted(sizes)} at {frame_rate_fps} a second; need one size of "
+            f"[height, width, 3], and a rate above 0"
+        )
+    height, width, _ = next(iter(sizes))
+    if height % 2 or width % 2:
+        raise MediaError(f"a film of {width} x {height} pixels; H.264 needs even sides. Pad it")
+    target = BytesIO()
+    with av.open(target, "w", format="mp4", options=_MUXER_OPTIONS) as muxer:
+        rate = Fraction(frame_rate_fps).limit_denominator(1001)
+        stream = muxer.add_stream("libx264", rate=rate, options=_X264_OPTIONS)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        sound_stream = None if sound is None else _sound_stream(muxer, "alac", "s16p")
+        for index, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame.pts, frame.time_base = index, 1 / rate
+            muxer.mux(stream.encode(frame))
+        muxer.mux(stream.encode())
+        if sound is not None and sound_stream is not None:
+            _mux_sound(muxer, sound_stream, _pcm16(sound))
+    return target.getvalue()
+
+
+def _pcm16(sound: AudioSource) -> Int16[np.ndarray, "samples"]:
+    samples = load_audio(sound).samples
+    peak = float(np.abs(samples).max())
+    # Resampling rings: a wave of full scale comes back a little above it.
+    if peak > 1.1:
+        raise MediaError(f"sound with a peak of {peak:.2f}; full scale is 1. Make it quieter")
+    return np.round(samples / max(peak, 1.0) * 32767).astype(np.int16)
+
+
+def _sound_stream(muxer: OutputContainer, codec: str, sample_format: str) -> AudioStream:
+    stream = cast("AudioStream", muxer.add_stream(codec, rate=AUDIO_RATE_HZ))
+    stream.codec_context.layout = AudioLayout("mono")
+    stream.codec_context.format = AudioFormat(sample_format)
+    return stream
+
+
+def _mux_sound(muxer: OutputContainer, stream: AudioStream, samples: NDArray[np.int16]) -> None:
+    for start in range(0, len(samples), _BLOCK_SAMPLES):
+        block = samples[None, start : start + _BLOCK_SAMPLES]
+        frame = av.AudioFrame.from_ndarray(
+            block, format=stream.codec_context.format.name, layout="mono"
+        )
+        frame.sample_rate, frame.pts = AUDIO_RATE_HZ, start
+        frame.time_base = Fraction(1, AUDIO_RATE_HZ)
+        muxer.mux(stream.encode(frame))
+    muxer.mux(stream.encode())
