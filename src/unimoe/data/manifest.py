@@ -1,14 +1,15 @@
 """Manifests: files of samples, one JSON object a line, read one sample at a time.
 
-In:  a JSONL file, or the JSON list of the released data.  Out: `Manifest`, a sequence of samples.
-A line is parsed when it is asked for: a large file costs 8 bytes a sample until then.
+In:  a JSONL file, or the JSON list of the released data.  Out: `Manifest`, samples by number.
+A line is parsed when it is asked for: a large file costs 16 bytes a sample until then.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, overload, runtime_checkable
 
@@ -29,8 +30,8 @@ class _Rows(Protocol):
         """Where it stands, for messages."""
 
 
-class Manifest(Sequence[OmniSample]):
-    """Samples of one file; `folder` is where their media paths start."""
+class Manifest:
+    """Samples of one file by number; `folder` is where their media paths start."""
 
     def __init__(self, path: Path, rows: _Rows) -> None:
         self.path = path
@@ -87,6 +88,29 @@ def write_manifest(path: Path, samples: Iterable[OmniSample]) -> None:
         stream.writelines(map(line_of, samples))
 
 
+def media_file(folder: Path, path: str) -> Path:
+    """The file of a medium, never one outside the folder.
+
+    A manifest may come from anybody: a path that leads out, be it absolute, through `..` or through
+    a link, could read what its reader never meant to show.
+
+    Raises:
+        DataError: it leads out, is a web address, or there is no such file.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path):
+        raise DataError(f"{path[:200]}: an address; media are files. Fetch it into {folder}")
+    try:
+        root = folder.resolve()
+        found = (root / path).resolve()
+        if not found.is_relative_to(root):
+            raise DataError(f"{path[:200]}: leads out of {folder}. Copy the file into that folder")
+        if not found.is_file():
+            raise DataError(f"{path[:200]}: no such file in {folder}. Copy it there")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path[:200]!r}: no path ({error}). Correct it") from error
+    return found
+
+
 def line_of(sample: OmniSample) -> str:
     """The sample as one line of JSON."""
     return json.dumps(row_of_sample(sample), ensure_ascii=False) + "\n"
@@ -95,12 +119,13 @@ def line_of(sample: OmniSample) -> str:
 class _JsonLines:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._starts = array("q")
+        self._starts, self._numbers = array("q"), array("L")
         start = 0
         with path.open("rb") as stream:
-            for line in stream:
+            for number, line in enumerate(stream, start=1):
                 if line.strip():
                     self._starts.append(start)
+                    self._numbers.append(number)
                 start += len(line)
         self._stream = path.open("rb")
 
@@ -115,7 +140,7 @@ class _JsonLines:
         return json.loads(self._stream.readline())
 
     def place(self, index: int) -> str:
-        return f"{self._path}, byte {self._starts[index]} (sample {index + 1})"
+        return f"{self._path}, line {self._numbers[index]}"
 
 
 class _JsonList:

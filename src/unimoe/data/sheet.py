@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from unimoe.config import VideoConfig
+from unimoe.data.manifest import media_file
 from unimoe.data.sample import PLACEHOLDER, OmniSample
 from unimoe.media.audio import load_audio
 from unimoe.media.image import load_image
@@ -28,10 +29,11 @@ _INK, _PAPER, _FAINT = (20, 20, 20), (255, 255, 255), (235, 238, 242)
 
 
 def draw_contact_sheet(samples: Sequence[OmniSample], folder: Path) -> Image.Image:
-    """The sheet, five tiles a row."""
-    num_rows = max(1, math.ceil(len(samples) / _NUM_COLUMNS))
+    """The sheet, five tiles a row; one sample or more."""
+    num_columns = min(_NUM_COLUMNS, len(samples))
+    num_rows = math.ceil(len(samples) / _NUM_COLUMNS)
     width, height = _TILE_WIDTH + _MARGIN, _PICTURE_HEIGHT + _CAPTION_HEIGHT + _MARGIN
-    sheet = Image.new("RGB", (width * _NUM_COLUMNS + _MARGIN, height * num_rows + _MARGIN), _PAPER)
+    sheet = Image.new("RGB", (width * num_columns + _MARGIN, height * num_rows + _MARGIN), _PAPER)
     for index, sample in enumerate(samples):
         row, column = divmod(index, _NUM_COLUMNS)
         sheet.paste(_tile(sample, folder), (_MARGIN + column * width, _MARGIN + row * height))
@@ -40,9 +42,9 @@ def draw_contact_sheet(samples: Sequence[OmniSample], folder: Path) -> Image.Ima
 
 def _tile(sample: OmniSample, folder: Path) -> Image.Image:
     tile = Image.new("RGB", (_TILE_WIDTH, _PICTURE_HEIGHT + _CAPTION_HEIGHT), _PAPER)
-    pictures = [_picture(folder / path) for path in sample.images]
-    pictures += [_film_strip(folder / path) for path in sample.videos]
-    pictures += [_spectrum(folder / path) for path in sample.audios]
+    pictures = [_picture(media_file(folder, path)) for path in sample.images]
+    pictures += [_film_strip(media_file(folder, path)) for path in sample.videos]
+    pictures += [_spectrum(media_file(folder, path)) for path in sample.audios]
     for index, picture in enumerate(pictures):
         height = _PICTURE_HEIGHT // len(pictures)
         fitted = ImageOps.pad(picture, (_TILE_WIDTH, height), color=_FAINT)
@@ -62,7 +64,7 @@ def _caption(sample: OmniSample) -> str:
     for turn in reversed(sample.conversations):
         if turn.role in said:
             said[turn.role] = " ".join(PLACEHOLDER.sub("", turn.text).split())
-    return f"[{sample.task}] {said['user']} → {said['assistant']}"
+    return f"[{sample.task}] {said['user']} = {said['assistant']}"
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
