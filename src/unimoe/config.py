@@ -12,7 +12,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -393,6 +393,36 @@ def from_dict(config_type: type[Config], values: Mapping[str, Any], path: str = 
         raise ConfigError(f"{where} lacks {', '.join(missing)}; every one must be given") from error
 
 
+def overridden(config: Config, assignments: Sequence[str], *, root: str) -> Config:
+    """A config with fields replaced by `root.field=value` words, checked as when it was made.
+
+    A value is JSON (`3e-4`, `[0.9, 0.99]`, `true`, `null`), anything else a string; a name of a
+    group of values (`train.mixture.speech=2`) is a field too.
+
+    Raises:
+        ConfigError: no assignment, another root, an unknown field or an impossible value.
+    """
+    values = to_dict(config)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        path = name.strip().split(".")
+        if not equals or len(path) < 2:
+            raise ConfigError(f"{assignment!r} sets nothing; write as in {root}.field=value")
+        _require(path[0] == root, f"{name}: no such group; did you mean {root!r}?")
+        group: Any = values
+        for depth, key in enumerate(path[1:-1], start=1):
+            where = ".".join(path[: depth + 1])
+            if key not in group:
+                raise ConfigError(_unknown_field(where, key, list(group)))
+            group = group[key]
+            _require(isinstance(group, dict), f"{where} is a single value; it has no fields")
+        try:
+            group[path[-1]] = json.loads(text)
+        except ValueError:
+            group[path[-1]] = text
+    return from_dict(type(config), values, root)
+
+
 def _unknown_field(where: str, name: str, known: list[str]) -> str:
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
@@ -423,6 +453,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             f"{where} is {value!r}; need {len(members)} values",
         )
         return tuple(_convert(m, v, where) for m, v in zip(members, value, strict=True))
+    if typing.get_origin(hint) is Mapping:
+        _require(isinstance(value, dict), f"{where} is {value!r}; need names with values")
+        member = typing.get_args(hint)[1]
+        return {name: _convert(member, v, _join(where, name)) for name, v in value.items()}
     if dataclasses.is_dataclass(hint):
         _require(isinstance(value, Mapping), f"{where} is {value!r}; need a group of fields")
         return from_dict(typing.cast("type[Any]", hint), value, where)

@@ -36,16 +36,23 @@ def text_loss(
     attention_mask: Int[Tensor, "batch seq"] | None,
     logits_of: Callable[[Tensor], Tensor],
 ) -> Float[Tensor, ""]:
-    """Mean cross entropy of every labelled token, predicted from the one before it.
+    """Mean cross entropy of every labelled token, predicted from the one before it."""
+    losses = token_losses(hidden_states, labels, scored_tokens(labels, attention_mask), logits_of)
+    return losses.sum() / max(len(losses), 1)
 
-    Only the rows that predict something go through the head.  No token predicts across the border
-    of two packed samples.
+
+def token_losses(
+    hidden_states: Float[Tensor, "batch seq hidden"],
+    labels: Int[Tensor, "batch seq"],
+    is_scored: Bool[Tensor, "batch targets"],
+    logits_of: Callable[[Tensor], Tensor],
+) -> Float[Tensor, " scored"]:
+    """Cross entropy of every scored token, row by row.
+
+    Only the rows that predict something go through the head.
     """
-    targets = labels[:, 1:]
-    is_scored = _is_scored(targets, attention_mask)
     scores = logits_of(hidden_states[:, :-1][is_scored]).float()  # float32: bf16 sums drift
-    summed = functional.cross_entropy(scores, targets[is_scored], reduction="sum")
-    return summed / is_scored.sum().clamp(min=1)
+    return functional.cross_entropy(scores, labels[:, 1:][is_scored], reduction="none")
 
 
 def mean_balance_loss(
@@ -78,10 +85,12 @@ def mean_z_loss(
     return torch.stack([z_loss(layer, is_real) for layer in routing]).mean()
 
 
-def _is_scored(
-    targets: Int[Tensor, "batch targets"], attention_mask: Int[Tensor, "batch seq"] | None
+def scored_tokens(
+    labels: Int[Tensor, "batch seq"], attention_mask: Int[Tensor, "batch seq"] | None
 ) -> Bool[Tensor, "batch targets"]:
-    is_scored = targets != IGNORED
+    """Which tokens from the second of a row on are predicted: those with a label, but none across
+    the border of two packed samples."""
+    is_scored = labels[:, 1:] != IGNORED
     if attention_mask is None:
         return is_scored
     return is_scored & (attention_mask[:, 1:] == attention_mask[:, :-1])

@@ -124,7 +124,22 @@ def pack(
             f"a sample of {longest} tokens does not fit a row of {row_length}; "
             "drop it, cut it yourself, or take longer rows"
         )
-    batch = _batch(_best_fit(samples, row_length), row_length, pad_id, "right")
+    rows = _best_fit(samples, row_length)
+    return pack_rows(rows, row_length=row_length, pad_id=pad_id, config=config)
+
+
+def pack_rows(
+    rows: Sequence[Sequence[Sample]], *, row_length: int, pad_id: int, config: OmniConfig
+) -> OmniBatch:
+    """As `pack`, each row with the samples that the caller put there, in their order.
+
+    Raises:
+        RequestError: no samples, labels on some only, or a row with more tokens than it may have.
+    """
+    fullest = max((sum(len(sample.input_ids) for sample in row) for row in rows), default=0)
+    if fullest > row_length:
+        raise RequestError(f"samples of {fullest} tokens for a row of {row_length}; move some")
+    batch = _batch(rows, row_length, pad_id, "right")
     positions = omni_positions(
         batch.input_ids,
         batch.attention_mask,
@@ -154,7 +169,7 @@ def _best_fit(samples: Sequence[Sample], row_length: int) -> list[list[Sample]]:
 
 
 def _batch(
-    rows: list[list[Sample]], length: int, pad_id: int, padding: Literal["left", "right"]
+    rows: Sequence[Sequence[Sample]], length: int, pad_id: int, padding: Literal["left", "right"]
 ) -> OmniBatch:
     samples = [sample for row in rows for sample in row]
     with_labels = sum(sample.labels is not None for sample in samples)

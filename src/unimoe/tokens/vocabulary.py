@@ -10,6 +10,7 @@ Source: release (docs/sources.md#vocabulary).
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -121,6 +122,11 @@ class Vocabulary:
     def control_id(self, text: str) -> int | None:
         """Id of a control token by its text; None: no control token is spelled so."""
         return self._control_ids.get(text)
+
+    def fingerprint(self) -> str:
+        """Changes with the tokenizer and the template: other ids for the same chat."""
+        parts = (self._tokenizer.to_str(), repr(self.chat_template))
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def text_stream(self, *, keep_control_tokens: bool = False) -> TextStream:
         """A decoder that takes one id at a time."""
