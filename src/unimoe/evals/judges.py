@@ -75,7 +75,8 @@ class Judges:
             )
         if kind == "wer":
             return min((self._words(answer, got) for answer in accepted), key=_error_rate)
-        return Judgement(int(not _is_right(kind, accepted, got)), 1)
+        is_right = form(kind, got) in {form(kind, answer) for answer in accepted}
+        return Judgement(int(not is_right), 1)
 
     @cached_property
     def _normalizer(self) -> EnglishTextNormalizer:
@@ -104,6 +105,15 @@ def read_spelling(path: Path) -> dict[str, str]:
     return table
 
 
+def form(kind: JudgeKind, text: str) -> str:
+    """What of an answer counts: two answers of the same form are the same to the judge."""
+    if kind == "yes_no":
+        return "".join(re.findall(r"\w+", text.casefold())[:1])
+    if kind == "literal":
+        return _literal(text)
+    return _name(text) if kind == "name" else plain(text)
+
+
 def plain(text: str) -> str:
     """An answer without its wording: case, punctuation, articles, lead-ins; numbers as digits.
 
@@ -117,14 +127,6 @@ def plain(text: str) -> str:
     text = re.sub(r"[^\w%°.]|\.(?!\d)|_", " ", text)
     text = _LEAD_IN.sub("", " ".join(text.split()) + " ")
     return " ".join(_with_digits([word for word in text.split() if word not in _ARTICLES]))
-
-
-def _is_right(kind: JudgeKind, accepted: Sequence[str], got: str) -> bool:
-    if kind == "yes_no":
-        first = re.findall(r"\w+", got.casefold())[:1]
-        return first in [re.findall(r"\w+", answer.casefold())[:1] for answer in accepted]
-    form = {"exact": plain, "name": _name, "literal": _literal}[kind]
-    return form(got) in {form(answer) for answer in accepted}
 
 
 def _literal(text: str) -> str:
