@@ -6,7 +6,8 @@
     ├── RequestError     a prompt or a generation option makes no sense
     ├── CheckpointError  a directory of weights is incomplete, foreign or damaged
     ├── ConfigError      a configuration value is impossible or unknown
-    └── PartsError       a pretrained part cannot be fetched, or is not what it should be
+    ├── PartsError       a pretrained part cannot be fetched, or is not what it should be
+    └── TrainingError    a training run cannot begin, go on, or be trusted any more
 
 A message says what was wanted, what came, where, and what to do about it.
 """
@@ -38,3 +39,7 @@ class ConfigError(UnimoeError):
 
 class PartsError(UnimoeError):
     """A pretrained part is out of reach, fails its checksum, or holds something unexpected."""
+
+
+class TrainingError(UnimoeError):
+    """A run diverged, or its folder holds something else than it should."""
