@@ -23,7 +23,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from unimoe.config import OmniConfig
-from unimoe.errors import RequestError
+from unimoe.data.packing import plan_rows
+from unimoe.errors import DataError, RequestError
 from unimoe.tokens.labels import IGNORED
 from unimoe.tokens.positions import omni_positions
 from unimoe.tokens.sequence import Sample
@@ -107,7 +108,7 @@ def collate(
 def pack(
     samples: Sequence[Sample], *, row_length: int, pad_id: int, config: OmniConfig
 ) -> OmniBatch:
-    """Several samples a row, the longest first, each into the row it fills best.
+    """Several samples a row: the longest left, and those that fill the rest of its row best.
 
     Args:
         samples: either all have labels or none.
@@ -118,13 +119,11 @@ def pack(
     Raises:
         RequestError: no samples, labels on some only, or a sample longer than a row: none is cut.
     """
-    longest = max((len(sample.input_ids) for sample in samples), default=0)
-    if longest > row_length:
-        raise RequestError(
-            f"a sample of {longest} tokens does not fit a row of {row_length}; "
-            "drop it, cut it yourself, or take longer rows"
-        )
-    rows = _best_fit(samples, row_length)
+    try:
+        planned = plan_rows([len(sample.input_ids) for sample in samples], row_length)
+    except DataError as error:
+        raise RequestError(str(error)) from error
+    rows = [[samples[number] for number in row] for row in planned]
     return pack_rows(rows, row_length=row_length, pad_id=pad_id, config=config)
 
 
@@ -150,22 +149,6 @@ def pack_rows(
         audio_grid_thw=batch.audio_grid_thw,
     )
     return dataclasses.replace(batch, position_ids=positions.ids)
-
-
-def _best_fit(samples: Sequence[Sample], row_length: int) -> list[list[Sample]]:
-    rows: list[list[Sample]] = []
-    room: list[int] = []
-    for sample in sorted(samples, key=lambda sample: -len(sample.input_ids)):
-        length = len(sample.input_ids)
-        fitting = [row for row in range(len(rows)) if room[row] >= length]
-        if not fitting:
-            rows.append([])
-            room.append(row_length)
-            fitting = [len(rows) - 1]
-        row = min(fitting, key=room.__getitem__)
-        rows[row].append(sample)
-        room[row] -= length
-    return rows
 
 
 def _batch(
