@@ -1,1 +1,1 @@
-"""Training: the loop, its state on disk, its journal."""
+"""Training: prepared features, packed batches, optimiser, states, journal, loop."""

@@ -1,0 +1,309 @@
+"""The training loop: steps until the plan is done, each on the record, any of them resumable.
+
+In:  a model, sources of samples, a plan, a folder.  Out: in the folder
+
+    run.json              the plan and the commit
+    journal.jsonl         a line a step
+    state-*.safetensors   what `resume` goes on from
+    trained.safetensors   the learned tensors, when the plan is done
+
+A killed run that is resumed takes the same steps, bit for bit, that it would have taken (on the
+same machine, with as many threads).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+
+from unimoe.config import to_dict
+from unimoe.errors import TrainingError
+from unimoe.infer.expert_use import ExpertUseByGroup
+from unimoe.model.omni import OmniModel
+from unimoe.train.batches import Batches, SampleSource, TrainBatch, validation_batches
+from unimoe.train.commit import current_commit
+from unimoe.train.guard import Guard, Verdict
+from unimoe.train.journal import Journal
+from unimoe.train.losses import Tally, forward_loss, num_scored
+from unimoe.train.optim import Learner, learning_report
+from unimoe.train.plan import Plan
+from unimoe.train.state import load_state, save_state, state_paths, write_whole
+
+TRAINED_NAME = "trained.safetensors"
+RUN_NAME = "run.json"
+
+Evaluation: TypeAlias = Callable[[OmniModel], Mapping[str, float]]
+Record: TypeAlias = dict[str, Any]
+
+
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    steps: int
+    """Done in all, those before resuming too."""
+    reason: Literal["finished", "stopped"]
+    folder: Path
+
+
+def train(
+    model: OmniModel,
+    sources: Mapping[str, SampleSource],
+    plan: Plan,
+    folder: Path,
+    *,
+    validation: Mapping[str, SampleSource] | None = None,
+    evaluations: Mapping[str, Evaluation] | None = None,
+    resume: bool = False,
+    on_record: Callable[[Record], None] = lambda record: None,
+) -> Outcome:
+    """Train until the plan is done, or until Ctrl-C or SIGTERM, which save a state first.
+
+    Args:
+        model: what learns and what is frozen follows from the plan.
+        sources: by the names of the plan's mixture.
+        plan: of this stage.
+        folder: of this run alone.
+        validation: sources whose loss is taken every `plan.evaluate_every` steps.
+        evaluations: other measurements taken then, by name.
+        resume: go on from the newest state in the folder, or begin where there is none.
+        on_record: is given every line of the journal.
+
+    Raises:
+        TrainingError: the folder holds a run and `resume` is not asked, or it is of another plan;
+            the loss diverged more often than the plan allows; the disk is full.
+        ConfigError: the plan names parameters or sources that are not there.
+        DataError: a source cannot be used.
+    """
+    with torch.random.fork_rng(devices=[]):
+        run = _Run(model, sources, plan, folder, resume=resume, on_record=on_record)
+        return run.until_done(validation or {}, evaluations or {})
+
+
+class _Run:
+    """A run between two steps."""
+
+    def __init__(
+        self,
+        model: OmniModel,
+        sources: Mapping[str, SampleSource],
+        plan: Plan,
+        folder: Path,
+        *,
+        resume: bool,
+        on_record: Callable[[Record], None],
+    ) -> None:
+        self.model, self.plan, self.folder = model, plan, folder
+        self.batches = Batches(sources, plan, model.config)
+        self.learner = Learner(model, plan)
+        self.guard = Guard()
+        self.step = 0
+        self.on_record = on_record
+        self.use: ExpertUseByGroup | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        states = state_paths(folder)
+        if states and not resume:
+            raise TrainingError(
+                f"{folder} holds a run of {int(states[-1].stem.split('-')[1])} steps; "
+                "resume it, or give another folder"
+            )
+        if states:
+            _require_same_plan(plan, folder)
+            self._take_back(states[-1], everything=True)
+        else:
+            torch.manual_seed(plan.seed)
+            _write_json(folder / RUN_NAME, {"commit": current_commit(), "train": to_dict(plan)})
+            self._save()
+        self.journal = Journal(folder, steps_done=self.step)
+
+    def until_done(
+        self, validation: Mapping[str, SampleSource], evaluations: Mapping[str, Evaluation]
+    ) -> Outcome:
+        """All steps that are left."""
+        self.model.train()
+        if self.step == 0:
+            report = learning_report(self.learner.learned, self.model)
+            self._write({"step": -1, "event": "began", "learns": report.splitlines()})
+        with contextlib.closing(self.journal), _stop_signals() as stopping:
+            while self.step < self.plan.steps and not stopping.is_set():
+                self._one_step()
+                plan, is_last = self.plan, self.step == self.plan.steps
+                if plan.evaluate_every and (self.step % plan.evaluate_every == 0 or is_last):
+                    self._evaluate(validation, evaluations)
+                if self.step % plan.save_every == 0 or is_last:
+                    self._save()
+            if self.step < self.plan.steps:
+                self._save()
+                return Outcome(self.step, "stopped", self.folder)
+        self._hand_on()
+        return Outcome(self.step, "finished", self.folder)
+
+    def _one_step(self) -> None:
+        began, step, plan = time.monotonic(), self.step, self.plan
+        tally, balance, z = self._gradients(self.batches.step_batches())
+        gradient_norm = self.learner.clip()
+        weight = plan.balance_weight_at(step)
+        record = tally.record()
+        loss = record["text"] + weight * balance + plan.z_loss_weight * z
+        verdict = self.guard.judge(loss, gradient_norm, plan.guard)
+        if verdict.action == "apply":
+            self.learner.step(step)
+        else:
+            self.learner.forget()
+        seconds = time.monotonic() - began
+        self._write(
+            {
+                "step": step,
+                "loss": loss,
+                **record,
+                "balance": balance,
+                **({"z": z} if plan.z_loss_weight else {}),
+                "gradient_norm": gradient_norm,
+                "lr": plan.lr_at(step),
+                "balance_weight": round(weight, 6),
+                "seconds": round(seconds, 3),
+                "tokens_per_second": round(tally.tokens / seconds, 1),
+                **({"not_applied": verdict.reason} if verdict.action != "apply" else {}),
+            }
+        )
+        self._write_expert_use()
+        self.step += 1
+        if verdict.action in ("roll back", "give up"):
+            self._cure(verdict)
+
+    def _gradients(self, batches: list[TrainBatch]) -> tuple[Tally, float, float]:
+        """Gradients of a step, added up over its batches; its counts and its router losses."""
+        plan, tally, balances, zs = self.plan, Tally(), 0.0, 0.0
+        weight = plan.balance_weight_at(self.step)
+        scored = max(sum(map(num_scored, batches)), 1)
+        for batch in batches:
+            loss = forward_loss(self.model, batch, with_z=plan.z_loss_weight > 0)
+            routers = weight * loss.balance + plan.z_loss_weight * loss.z
+            # Every scored token of a step counts alike, in whichever batch it is.
+            (loss.text_sum / scored + routers / len(batches)).backward()  # type: ignore[no-untyped-call]
+            balances += float(loss.balance.detach()) / len(batches)
+            zs += float(loss.z.detach()) / len(batches)
+            tally.add(batch, loss, self.model)
+            self._count_expert_use(loss.routing, loss.groups)
+        return tally, balances, zs
+
+    def _count_expert_use(self, routing: Any, groups: torch.Tensor) -> None:
+        moe = self.model.config.core.moe
+        if not routing or moe is None or not self.plan.expert_use_every:
+            return
+        if self.use is None:
+            self.use = ExpertUseByGroup(moe.router, len(routing), groups.device)
+        self.use.add(routing, groups)
+
+    def _write_expert_use(self) -> None:
+        if self.use is not None and (self.step + 1) % self.plan.expert_use_every == 0:
+            self._write({"step": self.step, **self.use.record()})
+            self.use = None
+
+    def _evaluate(
+        self, validation: Mapping[str, SampleSource], evaluations: Mapping[str, Evaluation]
+    ) -> None:
+        began, found, tallies = time.monotonic(), {}, {name: Tally() for name in validation}
+        self.model.eval()
+        with self.learner.averaged():
+            with torch.no_grad():
+                for name, batch in validation_batches(validation, self.plan, self.model.config):
+                    loss = forward_loss(self.model, batch, with_z=False)
+                    tallies[name].add(batch, loss, self.model)
+            for name, evaluation in evaluations.items():
+                found[name] = dict(evaluation(self.model))
+        self.model.train()
+        record: Record = {"step": self.step - 1}
+        if tallies:
+            record["validation"] = {name: tally.record() for name, tally in tallies.items()}
+        if found:
+            record["evaluations"] = found
+        if len(record) > 1:
+            self._write(record | {"seconds": round(time.monotonic() - began, 3)})
+
+    def _cure(self, verdict: Verdict) -> None:
+        """Go back to the last good weights; the samples that made them sick are not repeated."""
+        good = state_paths(self.folder)[-1]
+        if verdict.action == "give up":
+            raise TrainingError(
+                f"step {self.step - 1}: {verdict.reason}, after {self.plan.guard.max_rollbacks} "
+                f"returns to earlier weights; {good} is the last good state. Lower train.lr, or "
+                "look in the journal for what the last steps read"
+            )
+        self._take_back(good, everything=False)
+        event = {"event": "rolled back", "to": good.name, "reason": verdict.reason}
+        self._write({"step": self.step - 1, **event})
+
+    def _take_back(self, path: Path, *, everything: bool) -> None:
+        state = load_state(path)
+        self.learner.restore(state.tensors)
+        if everything:
+            self.step = state.step
+            self.batches.restore(state.progress["batches"])
+            self.guard = Guard.restored(state.progress["guard"])
+            torch.set_rng_state(state.random_generator)
+
+    def _save(self) -> None:
+        if self.guard.bad_in_a_row:
+            return  # what is saved now might be what has to be taken back
+        progress = {"batches": self.batches.state(), "guard": self.guard.state()}
+        keep = self.plan.keep_states
+        save_state(self.folder, self.step, self.learner.tensors(), progress, keep=keep)
+
+    def _hand_on(self) -> None:
+        with self.learner.averaged():
+            learned = {name: e.parameter.detach() for name, e in self.learner.learned.items()}
+            write_whole(learned, self.folder / TRAINED_NAME, {"steps": str(self.step)})
+
+    def _write(self, record: Record) -> None:
+        self.journal.write(record)
+        self.on_record(record)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C or SIGTERM; the second Ctrl-C interrupts at once."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _require_same_plan(plan: Plan, folder: Path) -> None:
+    """More steps or other intervals are no other plan; whatever shapes the steps is."""
+    saved = json.loads((folder / RUN_NAME).read_text("utf-8"))["train"]
+    free = {"save_every", "keep_states", "evaluate_every", "evaluate_tokens"}
+    ours = to_dict(plan)
+    differing = [name for name in ours if name not in free and ours[name] != saved.get(name)]
+    if differing:
+        name = differing[0]
+        raise TrainingError(
+            f"{folder}: train.{name} is {ours[name]!r}, the run began with {saved.get(name)!r}; "
+            "resume with the same plan, or give another folder"
+        )
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    partial.replace(path)
