@@ -1,0 +1,115 @@
+"""Experts as low-rank deltas of one shared block."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from unimoe.config import MoEConfig, RouterConfig
+from unimoe.errors import ConfigError
+from unimoe.nn.deltas import DeltaExperts
+from unimoe.nn.moe import DynamicMoE
+
+HIDDEN, WIDTH, SHARED = 24, 64, 8
+CONFIG = MoEConfig(router=RouterConfig(), routed_width=WIDTH, shared_width=SHARED, delta_rank=3)
+
+
+@pytest.fixture
+def layer() -> DynamicMoE:
+    torch.manual_seed(5)
+    layer = DynamicMoE(HIDDEN, CONFIG)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return layer
+
+
+def one_by_one(
+    experts: DeltaExperts, hidden: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Every expert's merged matrices applied to one token after the other."""
+    total = torch.zeros_like(hidden)
+    gate_up, down = experts.base.gate_up_proj.weight, experts.base.down_proj.weight
+    everything = torch.arange(WIDTH)
+    for token, column in mask.nonzero().tolist():
+        if column < 4:
+            deltas, expert, channels = experts.routed, column, everything
+        elif column >= 5:
+            deltas, expert = experts.shared, column - 5
+            channels = torch.arange(expert * SHARED, (expert + 1) * SHARED)
+        else:
+            continue  # null
+        rows = torch.cat([channels, channels + WIDTH])
+        first = gate_up[rows] + deltas.gate_up_out[expert] @ deltas.gate_up_in[expert]
+        second = down[:, channels] + deltas.down_out[expert] @ deltas.down_in[expert]
+        gate, up = (first @ hidden[token]).chunk(2)
+        output = second @ (functional.silu(gate) * up)
+        total[token] += weights[token, column] * output
+    return total
+
+
+@pytest.mark.parametrize(
+    "columns", [[0], [0, 3], [4], [0, 4], []], ids=["one", "two", "null", "both", "shared_alone"]
+)
+def test_a_uniform_choice_equals_merged_matrices(layer: DynamicMoE, columns: list[int]) -> None:
+    hidden = torch.randn(5, HIDDEN)
+    mask = torch.zeros(5, 7, dtype=torch.bool)
+    mask[:, [*columns, 5, 6]] = True
+    weights = torch.rand(5, 7) * mask
+    assert layer.deltas is not None
+    found = layer.deltas(hidden, mask, weights)
+    torch.testing.assert_close(found, one_by_one(layer.deltas, hidden, mask, weights))
+
+
+def test_a_mixed_batch_and_its_gradients_equal_merged_matrices(layer: DynamicMoE) -> None:
+    assert layer.deltas is not None
+    hidden = torch.randn(40, HIDDEN, requires_grad=True)
+    mask = torch.rand(40, 7) < 0.4
+    mask[:, 5:] = True
+    weights = (torch.rand(40, 7) * mask).requires_grad_()
+    leaves = [hidden, weights, *layer.deltas.parameters()]
+    found = layer.deltas(hidden, mask, weights)
+    wanted = one_by_one(layer.deltas, hidden, mask, weights)
+    torch.testing.assert_close(found, wanted)
+    direction = torch.randn_like(found)
+    for ours, slow in zip(
+        torch.autograd.grad((found * direction).sum(), leaves),
+        torch.autograd.grad((wanted * direction).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, slow, rtol=1e-4, atol=1e-5)
+
+
+def test_new_deltas_leave_the_dense_block_as_it_was() -> None:
+    one = RouterConfig(num_routed=1, num_null=0, num_shared=0, top_p=None, top_k=1)
+    layer = DynamicMoE(
+        HIDDEN, MoEConfig(router=one, routed_width=WIDTH, shared_width=1, delta_rank=2)
+    )
+    assert layer.deltas is not None
+    hidden = torch.randn(2, 3, HIDDEN)
+    assert torch.equal(layer(hidden).hidden, layer.deltas.base(hidden))
+
+
+def test_tokens_with_null_experts_alone_never_touch_the_whole_block(layer: DynamicMoE) -> None:
+    assert layer.deltas is not None
+    calls: list[int] = []
+    layer.deltas.base.down_proj.register_forward_hook(lambda *of: calls.append(len(of[1][0])))
+    mask = torch.zeros(6, 7, dtype=torch.bool)
+    mask[:, 4:] = True
+    mask[:2, 1] = True
+    layer.deltas(torch.randn(6, HIDDEN), mask, torch.ones(6, 7))
+    assert calls == [2]
+
+
+def test_deltas_in_float32_learn_beside_a_bf16_block(layer: DynamicMoE) -> None:
+    assert layer.deltas is not None
+    layer.deltas.base.bfloat16()
+    hidden = torch.randn(1, 9, HIDDEN, dtype=torch.bfloat16)
+    layer(hidden).hidden.float().square().sum().backward()
+    gradient = layer.deltas.shared.down_out.grad
+    assert gradient is not None
+    assert gradient.dtype == torch.float32
+    assert gradient.abs().sum() > 0
+
+
+def test_shared_slices_wider_than_the_block_are_refused() -> None:
+    with pytest.raises(ConfigError, match="2 shared experts of 40 channels do not fit"):
+        MoEConfig(routed_width=64, shared_width=40, delta_rank=2)
