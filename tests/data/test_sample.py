@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
 
+import pyarrow as arrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from unimoe.data import OmniSample, Turn, read_manifest, split_of, write_manifest
 from unimoe.data.sample import row_of_sample, sample_of_row
@@ -44,6 +46,7 @@ def test_a_released_row_reads_as_it_is() -> None:
         ({"conversations": None}, "conversations is missing"),
         ({"conversations": [{"from": "gpt"}]}, "a turn is an object of from"),
         ({"conversations": [{"from": "bot", "value": ""}]}, "from 'bot'; need system, human, gpt"),
+        ({"task": "\ud83d"}, "task holds half a character"),
         ({"id": None}, "has the id None"),
         ({"traits": ["x"]}, "traits is a list"),
         ({"traits": {"voice": 3}}, "traits holds a int"),
@@ -78,6 +81,31 @@ def test_a_manifest_reads_any_sample_by_number(tmp_path: Path) -> None:
     assert lines[1:3] == samples[1:3]
     with pytest.raises(IndexError, match="has 5 samples; asked for number 5"):
         lines[5]
+
+
+def test_a_parquet_file_reads_as_its_rows(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "A cat."}]
+    rows = [
+        {"id": "1", "conversations": turns, "images": ["a.png"], "traits": {"voice": "slt"}},
+        {"id": "2", "conversations": turns[1:], "images": None, "traits": {"style": "noto"}},
+    ]
+    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+
+    manifest = read_manifest(tmp_path / "a.parquet")
+
+    assert [s.images for s in manifest] == [("a.png",), ()]
+    assert [s.traits for s in manifest] == [{"voice": "slt"}, {"style": "noto"}]
+
+
+def test_a_broken_parquet_file_or_row_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
+    rows = [{"id": "1", "conversations": [], "images": [{"bytes": b"x", "path": "a.png"}]}]
+    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "b.parquet")
+
+    with pytest.raises(DataError, match="no Parquet file"):
+        read_manifest(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"b.parquet, row 1: .*images holds an object of bytes"):
+        read_manifest(tmp_path / "b.parquet")[0]
 
 
 def test_a_bad_line_is_told_with_its_place(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Manifests: files of samples, one JSON object a line, read one sample at a time.
 
-In:  a JSONL file, or the JSON list of the released data.  Out: `Manifest`, samples by number.
-A line is parsed when it is asked for: a large file costs 16 bytes a sample until then.
+In:  a JSONL or Parquet file, or the JSON list of the released data.
+Out: `Manifest`, samples by number.
+A line is parsed when it is asked for: a large JSONL file costs 16 bytes a sample until then.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, overload, runtime_checkable
 
+from unimoe.data.parquet import ParquetRows
 from unimoe.data.sample import OmniSample, row_of_sample, sample_of_row
 from unimoe.errors import DataError
 
@@ -74,12 +76,16 @@ def read_manifest(path: Path) -> Manifest:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such manifest. Give a .jsonl or .json file of samples")
+        raise DataError(f"{path}: no such manifest. Give a file of samples")
     if path.suffix == ".jsonl":
         return Manifest(path, _JsonLines(path))
     if path.suffix == ".json":
         return Manifest(path, _JsonList(path))
-    raise DataError(f"{path}: of unknown kind {path.suffix!r}. Give a .jsonl or .json file")
+    if path.suffix == ".parquet":
+        return Manifest(path, ParquetRows(path))
+    raise DataError(
+        f"{path}: of unknown kind {path.suffix!r}. Give a .jsonl, .json or .parquet file"
+    )
 
 
 def write_manifest(path: Path, samples: Iterable[OmniSample]) -> None:
@@ -127,17 +133,15 @@ class _JsonLines:
                     self._starts.append(start)
                     self._numbers.append(number)
                 start += len(line)
-        self._stream = path.open("rb")
 
     def __len__(self) -> int:
         return len(self._starts)
 
-    def __del__(self) -> None:
-        self._stream.close()
-
     def row(self, index: int) -> object:
-        self._stream.seek(self._starts[index])
-        return json.loads(self._stream.readline())
+        # Opened anew: the place in a file kept open is shared by forked readers.
+        with self._path.open("rb") as stream:
+            stream.seek(self._starts[index])
+            return json.loads(stream.readline())
 
     def place(self, index: int) -> str:
         return f"{self._path}, line {self._numbers[index]}"

@@ -186,6 +186,8 @@ def _words(value: object, name: str, key: str) -> tuple[str, ...]:
 def _word(value: object, name: str, key: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{name}: {key} holds {_kind(value)}; need words")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise DataError(f"{name}: {key} holds half a character (a lone surrogate). Write it again")
     return value
 
 
