@@ -35,6 +35,7 @@ from torch import Tensor
 
 from unimoe.config import OmniConfig, to_dict
 from unimoe.data.manifest import Manifest
+from unimoe.data.sample import OmniSample
 from unimoe.errors import DataError, MediaError, RequestError
 from unimoe.model.omni import OmniModel
 from unimoe.tokens.conversation import messages_of
@@ -187,14 +188,21 @@ class _Towers:
         for store in self.stores.values():
             store.begin_writing()
 
-    def rows(self, modality: str, signals: Tensor | None) -> list[int]:
-        """Rows of the states of these tiles or clips."""
-        if signals is None:
-            return []
-        encoder = self.model.audio if modality == "audio" else self.model.vision
+    def rows(self, tower: str, signals: Sequence[Tensor | None]) -> list[list[int]]:
+        """For every sample, the rows of the states of its tiles or clips."""
+        present = [signal for signal in signals if signal is not None]
+        if not present:
+            return [[] for _ in signals]
+        encoder = self.model.audio if tower == "audio" else self.model.vision
         assert encoder is not None  # encode_chat refuses media the model has no encoder for
+        model = self.model
+
+        def states(chunk: Tensor) -> Tensor:
+            return encoder.states(chunk.to(model.device, model.dtype)).float().cpu()
+
         with torch.inference_mode():
-            return self.stores[modality].rows_of(signals, encoder.states)
+            rows = iter(self.stores[tower].rows_of(torch.cat(present), states))
+        return [[] if s is None else [next(rows) for _ in range(len(s))] for s in signals]
 
 
 def _stores(folder: PreparedFolder) -> dict[str, StateStore]:
@@ -229,10 +237,10 @@ def _prepare_set(
     began, first = time.monotonic(), done
     for start in range(done, len(manifest), SAMPLES_PER_CHUNK):
         stop = min(start + SAMPLES_PER_CHUNK, len(manifest))
-        lines = [
-            _line(manifest, index, towers, vocabulary, folder.config)
-            for index in range(start, stop)
+        laid = [
+            _laid_out(manifest, index, vocabulary, folder.config) for index in range(start, stop)
         ]
+        lines = _lines(laid, towers)
         bad += sum("bad" in line for line in lines)
         with path.open("a", encoding="utf-8") as stream:
             stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -256,10 +264,27 @@ def _written(path: Path, header: dict[str, Any]) -> tuple[int | None, int]:
     return len(lines) - 1, sum("bad" in json.loads(line) for line in lines[1:])
 
 
-def _line(
-    manifest: Manifest, index: int, towers: _Towers, vocabulary: Vocabulary, config: OmniConfig
-) -> dict[str, Any]:
-    """The record of one sample, or why there is none."""
+class _Laid(NamedTuple):
+    """A usable sample as one sequence."""
+
+    omni: OmniSample
+    sample: Sample
+
+
+def _lines(laid: Sequence[_Laid | dict[str, Any]], towers: _Towers) -> list[dict[str, Any]]:
+    """The records of a chunk of samples; its new tiles and clips go through the towers together."""
+    samples = [entry.sample for entry in laid if isinstance(entry, _Laid)]
+    images = towers.rows("vision", [sample.pixel_values for sample in samples])
+    videos = towers.rows("vision", [sample.pixel_values_videos for sample in samples])
+    audios = towers.rows("audio", [sample.audio_features for sample in samples])
+    rows = zip(images, videos, audios, strict=True)
+    return [_record(entry, *next(rows)) if isinstance(entry, _Laid) else entry for entry in laid]
+
+
+def _laid_out(
+    manifest: Manifest, index: int, vocabulary: Vocabulary, config: OmniConfig
+) -> _Laid | dict[str, Any]:
+    """One sample as a sequence, or the record of why it cannot be used."""
     name = f"{manifest.path.name}:{index + 1}"
     try:
         omni = manifest[index]
@@ -270,6 +295,11 @@ def _line(
         _require_answer(sample)
     except (DataError, MediaError, RequestError) as error:
         return {"id": name, "bad": str(error)}
+    return _Laid(omni, sample)
+
+
+def _record(laid: _Laid, images: list[int], videos: list[int], audios: list[int]) -> dict[str, Any]:
+    omni, sample = laid
     record: dict[str, Any] = {
         "id": omni.id,
         "task": omni.task,
@@ -278,12 +308,12 @@ def _line(
         "answers": _spans(sample),
     }
     media = {
-        "images": towers.rows("vision", sample.pixel_values),
+        "images": images,
         "image_grid": _listed(sample.image_grid_thw),
-        "videos": towers.rows("vision", sample.pixel_values_videos),
+        "videos": videos,
         "video_grid": _listed(sample.video_grid_thw),
         "frame_seconds": _listed(sample.second_per_grid_ts),
-        "audios": towers.rows("audio", sample.audio_features),
+        "audios": audios,
         "audio_clips": _listed(sample.audio_grid_thw),
     }
     return record | {key: value for key, value in media.items() if value}

@@ -169,6 +169,7 @@ class _Run:
                 "gradient_norm": gradient_norm,
                 "lr": plan.lr_at(step),
                 "balance_weight": round(weight, 6),
+                "epochs": self.batches.epochs,
                 "seconds": round(seconds, 3),
                 "tokens_per_second": round(tally.tokens / seconds, 1),
                 **({"not_applied": verdict.reason} if verdict.action != "apply" else {}),
