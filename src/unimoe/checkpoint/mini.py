@@ -1,0 +1,229 @@
+"""The mini model: pretrained parts put together, and what was trained on top of them.
+
+In:  the parts smollm2, dinov2-small and whisper-tiny-en.  Out: a checkpoint directory in bf16 with
+tokenizer and template: dense, its connectors untrained.
+Fourteen control tokens of SmolLM2 that chats never use get the names of ours; SmolLM2's head is
+tied, so their rows stay what they were.  Whisper's decoder becomes the Q-Former.
+Source: design of the mini model (docs/sources.md#mini).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unimoe.checkpoint.gguf import GGUFFile
+from unimoe.checkpoint.weights import load_model, save_model
+from unimoe.config import (
+    AudioConfig,
+    CoreConfig,
+    MoEConfig,
+    OmniConfig,
+    SpecialTokens,
+    VideoConfig,
+    VisionConfig,
+)
+from unimoe.model.allocate import allocate, meta_model
+from unimoe.parts import fetch, part
+from unimoe.parts.ctranslate2 import whisper_weights
+from unimoe.parts.onnx_weights import dinov2_weights
+
+CONTROL_TOKENS = (
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|audio_start|>",
+    "<|audio_end|>",
+    "<|audio_pad|>",
+    "<|speech_start|>",
+    "<|speech_end|>",
+    "<|speech_prompt|>",
+    "<|speech_split|>",
+    "[TASK]",
+    "[IMG]",
+)
+"""In place of the tokens from id 3 on (`<repo_name>` and what follows it)."""
+_FIRST_CONTROL_ID = 3
+
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}
+<|im_start|>assistant
+{% endif -%}
+"""
+"""ChatML without a system turn nobody asked for: on a laptop every token counts."""
+
+
+def mini_config(moe: MoEConfig | None = None) -> OmniConfig:
+    """SmolLM2-135M, DINOv2-S on tiles of 168 pixels, Whisper tiny.en on clips of 3 seconds."""
+    return OmniConfig(
+        core=CoreConfig(
+            vocab_size=49_152,
+            hidden_size=576,
+            num_layers=30,
+            num_heads=9,
+            num_kv_heads=3,
+            head_dim=64,
+            ffn_width=1536,
+            rms_norm_eps=1e-5,
+            rope_theta=1e5,
+            rope_sections=(8, 12, 12),
+            has_qkv_bias=False,
+            ties_embeddings=True,
+            max_positions=8192,
+            moe=moe,
+        ),
+        vision=VisionConfig(
+            tower="dinov2",
+            hidden_size=384,
+            num_layers=12,
+            num_heads=6,
+            ffn_width=1536,
+            image_side=168,
+            patch_side=14,
+            hidden_act="gelu",
+            pool_side=4,
+            max_tile_grid=(1, 1),
+            pixel_mean=(0.485, 0.456, 0.406),
+            pixel_std=(0.229, 0.224, 0.225),
+        ),
+        audio=AudioConfig(
+            hidden_size=384,
+            encoder_layers=4,
+            decoder_layers=4,
+            num_heads=6,
+            ffn_width=1536,
+            num_mel_bins=80,
+            max_source_positions=200,
+            max_target_positions=20,
+            vocab_size=1,
+            queries_per_clip=20,
+            max_clips=40,
+            context_seconds=0.5,
+            timed_queries=True,
+        ),
+        video=VideoConfig(min_frames=4, max_frames=8, max_frames_with_audio=8),
+        special_tokens=SpecialTokens(
+            pad=0,
+            end_of_turn=2,
+            vision_start=3,
+            vision_end=4,
+            image_pad=5,
+            video_pad=6,
+            audio_start=7,
+            audio_end=8,
+            audio_pad=9,
+            speech_start=10,
+            speech_end=11,
+            speech_prompt=12,
+            speech_split=13,
+        ),
+    )
+
+
+def write_base(directory: Path, *, offline: bool = False) -> None:
+    """Write the dense model of the parts; connectors are small random numbers of a fixed seed.
+
+    Raises:
+        PartsError: a part cannot be had.
+        CheckpointError: the directory holds a checkpoint already.
+    """
+    language = fetch(part("smollm2"), offline=offline)
+    vision = fetch(part("dinov2-small"), offline=offline)
+    audio = fetch(part("whisper-tiny-en"), offline=offline)
+    config = mini_config()
+    model = meta_model(config)
+    given = _language_tensors(next(language.rglob("*.gguf")))
+    given |= _vision_tensors(dinov2_weights(next(vision.rglob("*.onnx"))), config)
+    given |= _audio_tensors(whisper_weights(next(audio.rglob("model.bin"))), config)
+    generator = torch.Generator().manual_seed(0)
+
+    def filled(name: str, shape: torch.Size) -> Tensor:
+        tensor = given.pop(name, None)
+        if tensor is None:
+            tensor = _new_connector(name, shape, generator)
+        assert tensor.shape == shape, (name, tensor.shape, shape)
+        return tensor.to(torch.bfloat16)
+
+    allocate(model, filled)
+    assert not given, f"parts with no place in the model: {sorted(given)}"
+    save_model(model, directory)
+    _write_tokenizer(next(language.rglob("*.gguf")), directory)
+
+
+def _language_tensors(gguf: Path) -> dict[str, Tensor]:
+    core = load_model(gguf).core
+    return {f"core.{name}": value.detach() for name, value in core.named_parameters()}
+
+
+def _vision_tensors(
+    weights: Mapping[str, np.ndarray[Any, Any]], config: OmniConfig
+) -> dict[str, Tensor]:
+    assert config.vision is not None
+    tensors = {name: torch.from_numpy(np.array(values)) for name, values in weights.items()}
+    name = "embeddings.position_embeddings"
+    side = config.vision.image_side // config.vision.patch_side
+    tensors[name] = _resampled(tensors[name], side)
+    return {f"vision.tower.{name}": values for name, values in tensors.items()}
+
+
+def _resampled(positions: Tensor, side: int) -> Tensor:
+    """The table for a grid of side x side, as transformers resamples it at every call."""
+    own, grid = positions[:, :1], positions[:, 1:]
+    square = grid.unflatten(1, (round(grid.shape[1] ** 0.5), -1)).permute(0, 3, 1, 2)
+    smaller = functional.interpolate(square, (side, side), mode="bicubic", align_corners=False)
+    return torch.cat([own, smaller.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+def _audio_tensors(
+    weights: Mapping[str, np.ndarray[Any, Any]], config: OmniConfig
+) -> dict[str, Tensor]:
+    """Encoder and Q-Former; positions as many as clips have, and hardly any unused vocabulary."""
+    assert config.audio is not None
+    places = {"model.encoder.": "audio.tower.", "model.decoder.": "audio.qformer.decoder."}
+    rows = {
+        "audio.tower.embed_positions.weight": config.audio.max_source_positions,
+        "audio.qformer.decoder.embed_positions.weight": config.audio.max_target_positions,
+        "audio.qformer.decoder.embed_tokens.weight": config.audio.vocab_size,
+    }
+    tensors = {}
+    for name, values in weights.items():
+        scope = next((scope for scope in places if name.startswith(scope)), None)
+        if scope is not None:
+            ours = places[scope] + name.removeprefix(scope)
+            tensors[ours] = torch.from_numpy(np.array(values[: rows.get(ours)]))
+    return tensors
+
+
+def _new_connector(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    if len(shape) == 1 or name.endswith("query_tokens"):
+        return torch.zeros(shape)
+    if name == "audio.qformer.moment.weight":  # begin with what is heard, not with a mixture of it
+        width = shape[0]
+        return 0.05 * torch.eye(width).repeat(1, shape[1] // width)
+    return torch.randn(shape, generator=generator) * shape[-1] ** -0.5
+
+
+def _write_tokenizer(gguf: Path, directory: Path) -> None:
+    GGUFFile(gguf).write_tokenizer(directory)
+    path = directory / "tokenizer.json"
+    tokenizer = json.loads(path.read_text("utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    for token_id, name in enumerate(CONTROL_TOKENS, start=_FIRST_CONTROL_ID):
+        added = next(token for token in tokenizer["added_tokens"] if token["id"] == token_id)
+        del vocabulary[added["content"]]
+        vocabulary[name] = token_id
+        added["content"] = name
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False), "utf-8")
+    (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE, "utf-8")
