@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from unimoe.train.features import Progress as PreparationProgress
 from unimoe.train.plan import Plan
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -101,3 +102,23 @@ def _event_line(record: dict[str, Any]) -> str:
     if record["event"] == "began":
         return "\n".join(record["learns"])
     return f"step {record['step'] + 1} · {record['event']}: {record.get('reason', '')}"
+
+
+class PreparationConsole:
+    """Shows how far features are prepared; `show` is what `prepare` calls."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._last_line = -SECONDS_BETWEEN_LINES
+
+    def show(self, progress: PreparationProgress) -> None:
+        """One chunk of samples is done."""
+        now, is_done = time.monotonic(), progress.done == progress.total
+        if now - self._last_line < SECONDS_BETWEEN_LINES and not is_done:
+            return
+        self._last_line = now
+        line = f"preparing {progress.name}: {progress.done}/{progress.total} samples"
+        if progress.bad:
+            line += f", {progress.bad} of them unusable"
+        line += f" · {progress.seconds / 60:.1f} min · {progress.seconds_left / 60:.1f} min left"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)

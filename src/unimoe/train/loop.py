@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
 
     steps: int
     """Done in all, those before resuming too."""
-    reason: Literal["finished", "stopped"]
+    reason: Literal["finished", "finished before", "stopped"]
     folder: Path
 
 

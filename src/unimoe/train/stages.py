@@ -1,0 +1,118 @@
+"""Recipes as named stages: each says what it is for, its plan, and where model and data come from.
+
+In:  the stages of a recipe, a folder.  Out: in it, a folder a stage with what `train` writes.
+A stage builds on what the stages before it left in their folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from unimoe.config import overridden
+from unimoe.errors import ConfigError, TrainingError
+from unimoe.model.omni import OmniModel
+from unimoe.train.batches import SampleSource
+from unimoe.train.console import RunConsole
+from unimoe.train.loop import TRAINED_NAME, Evaluation, Outcome, train
+from unimoe.train.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Material:
+    """What a stage works with."""
+
+    model: OmniModel
+    sources: Mapping[str, SampleSource]
+    """At least those that the plan's mixture names."""
+    validation: Mapping[str, SampleSource] = field(default_factory=dict)
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One stage of a recipe."""
+
+    caption: str
+    plan: Plan
+    material: Callable[[Plan, Path], Material]
+    """From the plan with all overrides, and the folder in which every stage has its own."""
+    finish: Callable[[OmniModel, Path], None] | None = None
+    """What to write besides the learned tensors; is given the trained model and that folder."""
+
+
+def run_stages(
+    recipe: str,
+    stages: Mapping[str, Stage],
+    folder: Path,
+    *,
+    only: str | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+) -> list[Outcome]:
+    """Run one stage, or all in order; with `resume`, finished ones are passed over.
+
+    Raises:
+        ConfigError: there is no such stage, or an override sets nothing that exists.
+        TrainingError: as `train`.
+    """
+    if only is not None and only not in stages:
+        raise ConfigError(f"{recipe} has no stage {only!r}; there are {', '.join(stages)}")
+    chosen = [only] if only is not None else list(stages)
+    plans = {n: overridden(stages[n].plan, overrides, root="train") for n in chosen}
+    outcomes: list[Outcome] = []
+    for name in chosen:
+        stage, own = stages[name], folder / name
+        if resume and (own / TRAINED_NAME).exists():
+            outcomes.append(Outcome(plans[name].steps, "finished before", own))
+            continue
+        material = stage.material(plans[name], folder)
+        with RunConsole(f"{recipe} {name}", plans[name]) as console:
+            outcome = train(
+                material.model,
+                material.sources,
+                plans[name],
+                own,
+                validation=material.validation,
+                evaluations=material.evaluations,
+                resume=resume,
+                on_record=console.show,
+            )
+        outcomes.append(outcome)
+        if outcome.reason == "stopped":
+            break
+        if stage.finish is not None:
+            apply_trained(material.model, own)
+            stage.finish(material.model, folder)
+    return outcomes
+
+
+@torch.no_grad()
+def apply_trained(model: OmniModel, stage_folder: Path) -> None:
+    """Put the learned tensors of a finished stage into a model.
+
+    Raises:
+        TrainingError: the stage is not finished, or the model lacks one of the tensors.
+    """
+    path = stage_folder / TRAINED_NAME
+    if not path.exists():
+        raise TrainingError(
+            f"{path} is not there; run stage {stage_folder.name!r} to its end first"
+        )
+    parameters = dict(model.named_parameters())
+    try:
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118  it is no dict
+                tensor = file.get_tensor(name)
+                if name not in parameters or parameters[name].shape != tensor.shape:
+                    raise TrainingError(
+                        f"{path}: {name} {list(tensor.shape)} has no place in this model; it is of "
+                        "another size or structure"
+                    )
+                parameters[name].copy_(tensor)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{path}: damaged ({error}); run the stage again") from error
