@@ -8,7 +8,7 @@ Axes: batch = rows, seq = row_length tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class TrainSample(NamedTuple):
     """Such as "image+audio"."""
 
 
+@runtime_checkable
 class SampleSource(Protocol):
     """Samples by number, their lengths known beforehand."""
 
