@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from tests.evals.made_data import made_data
+from unimoe.data.sample import Turn
 from unimoe.errors import DataError, RequestError
 from unimoe.evals import run
 from unimoe.evals.answer import Answer, Answers, ModelAnswerer
@@ -12,6 +13,7 @@ from unimoe.evals.judges import Judges
 from unimoe.evals.records import EvalFolder
 from unimoe.evals.run import rescore, run_task
 from unimoe.evals.task import Task, load_items
+from unimoe.evals.tower_states import TowerStates
 from unimoe.infer.session import OmniInference
 
 COLOURS = Task(name="colour", title="Colours", dataset="colours", judge="exact")
@@ -117,29 +119,54 @@ def session(tiny_directory):
     return OmniInference(tiny_directory)
 
 
+def asked(session, items, max_new_tokens, **options):
+    answerer = ModelAnswerer(session.model, session.vocabulary, **options)
+    return answerer.answer(items.samples, items.folder, max_new_tokens)
+
+
 def test_a_model_answers_in_batches_as_it_does_alone(session, data):
     for task in (COLOURS, WORDS):
         items = load_items(task, data)
-        together = ModelAnswerer(session, batch_size=4).answer(items.samples, items.folder, 6)
-        alone = ModelAnswerer(session, batch_size=1).answer(items.samples, items.folder, 6)
+        together = asked(session, items, 6, batch_size=4)
+        alone = asked(session, items, 6, batch_size=1)
         assert [a.text for a in together.answers] == [a.text for a in alone.answers]
         assert together.expert_use["num_tokens"] == alone.expert_use["num_tokens"]
 
 
 def test_a_model_is_not_shown_the_answer(session, data):
     items = load_items(COLOURS, data)
-    sample = items.samples[0]
-    said = ModelAnswerer(session).answer([sample], items.folder, 4)
-    turns = (sample.conversations[0], dataclasses.replace(sample.conversations[1], text="Other"))
-    other = dataclasses.replace(sample, conversations=turns)
-    assert ModelAnswerer(session).answer([other], items.folder, 4) == said
+    turns = [sample.conversations for sample in items.samples]
+    others = tuple(
+        dataclasses.replace(sample, conversations=(question, Turn("assistant", "Other")))
+        for sample, (question, _) in zip(items.samples, turns, strict=True)
+    )
+    told = dataclasses.replace(items, samples=others)
+    assert asked(session, told, 4) == asked(session, items, 4)
 
 
 def test_a_lower_routing_threshold_takes_fewer_experts(session, data):
     items = load_items(COLOURS, data)
 
     def experts(top_p):
-        given = ModelAnswerer(session, top_p_routing=top_p).answer(items.samples, items.folder, 2)
+        given = asked(session, items, 2, top_p_routing=top_p)
         return sum(answer.experts_per_token for answer in given.answers)
 
     assert experts(0.3) < experts(0.95)
+
+
+def test_an_answer_is_the_one_of_a_chat(session, data):
+    items = load_items(COLOURS, data)
+    given = asked(session, items, 12)
+    for sample, answer in zip(items.samples, given.answers, strict=True):
+        image = [str(items.folder / path) for path in sample.images]
+        said = session.chat("What colour?", image=image, max_new_tokens=12).text
+        assert answer.text == said.strip()
+
+
+def test_kept_states_answer_like_fresh_ones(session, data, tmp_path):
+    items = load_items(COLOURS, data)
+    fresh = asked(session, items, 8)
+    for _ in range(2):
+        states = TowerStates(session.model, tmp_path / "states")
+        kept = asked(session, items, 8, states=states)
+        assert [answer.text for answer in kept.answers] == [a.text for a in fresh.answers]

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from unimoe.data.sample import OmniSample
+from unimoe.evals.tower_states import TowerStates
 from unimoe.infer.engine import generate
 from unimoe.infer.expert_use import ExpertUseByGroup, ExpertUseRecord
 from unimoe.infer.sampling import SamplingOptions
-from unimoe.infer.session import OmniInference
+from unimoe.model.omni import OmniModel
 from unimoe.tokens.batch import collate
 from unimoe.tokens.conversation import messages_of
 from unimoe.tokens.sequence import Sample, encode_chat
+from unimoe.tokens.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,51 +54,55 @@ class ModelAnswerer:
     """A model that answers greedily.
 
     Args:
-        session: the model.
+        model: in evaluation mode.
+        vocabulary: of its directory.
         batch_size: prompts at a time.
         top_p_routing: routing threshold in place of the checkpoint's.
+        states: what its towers make of media; None: computed anew for every window of samples.
     """
 
     def __init__(
         self,
-        session: OmniInference,
+        model: OmniModel,
+        vocabulary: Vocabulary,
         *,
         batch_size: int = 16,
         top_p_routing: float | None = None,
+        states: TowerStates | None = None,
     ) -> None:
-        self.session = session
+        self._model = model
+        self._vocabulary = vocabulary
         self._batch_size = batch_size
         self._top_p_routing = top_p_routing
+        self._states = states or TowerStates(model)
 
     def answer(self, samples: Sequence[OmniSample], folder: Path, max_new_tokens: int) -> Answers:
         """Answer the last question of every sample."""
-        session = self.session
-        core = session.model.config.core
+        core = self._model.config.core
         prompts = [self._prompt(sample, folder) for sample in samples]
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place].input_ids))
         use = None
         if core.moe is not None:
-            use = ExpertUseByGroup(core.moe.router, core.num_layers, session.model.device)
+            use = ExpertUseByGroup(core.moe.router, core.num_layers, self._model.device)
         answers: dict[int, Answer] = {}
         for start in range(0, len(order), self._batch_size):
             places = order[start : start + self._batch_size]
             batch = [prompts[place] for place in places]
             given = self._generate(batch, max_new_tokens, use)
             answers.update(zip(places, given, strict=True))
+        self._states.forget()
         in_order = [answers[place] for place in range(len(samples))]
         return Answers(in_order, None if use is None else use.record())
 
     def _prompt(self, sample: OmniSample, folder: Path) -> Sample:
-        session = self.session
         messages = messages_of(sample, folder)[:-1]
-        return encode_chat(
-            messages, session.vocabulary, session.model.config, limits=session.limits
-        )
+        prompt = encode_chat(messages, self._vocabulary, self._model.config)
+        return self._states.of(prompt)
 
     def _generate(
         self, prompts: list[Sample], max_new_tokens: int, use: ExpertUseByGroup | None
     ) -> list[Answer]:
-        model, vocabulary = self.session.model, self.session.vocabulary
+        model, vocabulary = self._model, self._vocabulary
         pad_id = model.config.special_tokens.pad
         options = SamplingOptions(
             max_new_tokens=max_new_tokens, stop_tokens=tuple(sorted(vocabulary.end_ids)), seed=0

@@ -35,6 +35,8 @@ class Task:
     """Samples of these `task` values; none: all of the split."""
     traits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Only samples whose trait has one of these values."""
+    by: tuple[str, ...] = ()
+    """Traits whose values the report tells apart, such as "voice"."""
     max_new_tokens: int = 8
     goal: float | None = None
     """What to reach: at least, or at most for a word error rate; None: reported only."""
@@ -100,7 +102,8 @@ def load_items(task: Task, data: Path, *, limit: int | None = None, seed: int = 
     num_available = len(samples)
     # By hash: the first ones of a file tend to be of one kind.
     samples.sort(key=lambda sample: unit_hash(sample.id, seed))
-    samples = samples[:limit]
+    # Then side by side: questions on one picture, which is looked at only once.
+    samples = sorted(samples[:limit], key=lambda s: unit_hash("".join(s.media_paths), seed))
     return TaskItems(
         task=task,
         folder=manifest.folder,

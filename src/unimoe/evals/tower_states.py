@@ -1,0 +1,110 @@
+"""States of the frozen towers, once for every picture or clip that several questions share.
+
+In:  a prompt with signals.  Out: the same prompt with what the towers make of them.
+In memory they are exact, and forgotten after every window of samples. In a folder they stay, as
+float16, for the next evaluation: their part of the work is then done once for all.
+Axes: rows = tiles or clips, steps = patches or audio frames.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unimoe.config import to_dict
+from unimoe.model.omni import OmniModel
+from unimoe.tokens.sequence import Sample
+from unimoe.train.features import StateStore
+
+Tower = Literal["vision", "audio"]
+_ROWS_AT_ONCE = 8
+_SIGNALS: tuple[tuple[str, str, Tower], ...] = (
+    ("pixel_values", "image_states", "vision"),
+    ("pixel_values_videos", "video_states", "vision"),
+    ("audio_features", "audio_states", "audio"),
+)
+
+
+class TowerStates:
+    """The towers of one model.
+
+    Args:
+        model: its towers are asked.
+        folder: keep the states here; None: only in memory.
+    """
+
+    def __init__(self, model: OmniModel, folder: Path | None = None) -> None:
+        self._model = model
+        self._seen: dict[bytes, Tensor] = {}
+        self._stores = {} if folder is None else _stores(folder, model)
+
+    def of(self, prompt: Sample) -> Sample:
+        """The prompt with states in place of signals."""
+        changes: dict[str, Any] = {}
+        for signals_name, states_name, tower in _SIGNALS:
+            signals = getattr(prompt, signals_name)
+            if signals is not None:
+                changes |= {signals_name: None, states_name: self._states(tower, signals)}
+        return dataclasses.replace(prompt, **changes)
+
+    def forget(self) -> None:
+        """Let go of what is in memory."""
+        self._seen.clear()
+
+    def _states(
+        self, tower: Tower, signals: Float[Tensor, "rows ..."]
+    ) -> Float[Tensor, "rows steps width"]:
+        encode = self._encoder(tower)
+        if tower in self._stores:
+            store = self._stores[tower]
+            rows = store.rows_of(signals, encode)
+            return torch.from_numpy(store.mapped()[rows]).float()
+        keys = [hashlib.sha256(signal.numpy().tobytes()).digest() for signal in signals]
+        new = {key: row for row, key in enumerate(keys) if key not in self._seen}
+        fresh = list(new.items())
+        for start in range(0, len(fresh), _ROWS_AT_ONCE):
+            some = fresh[start : start + _ROWS_AT_ONCE]
+            states = encode(signals[[row for _, row in some]])
+            self._seen.update(zip((key for key, _ in some), states, strict=True))
+        return torch.stack([self._seen[key] for key in keys])
+
+    def _encoder(self, tower: Tower) -> Callable[[Tensor], Tensor]:
+        model = self._model
+        encoder = model.vision if tower == "vision" else model.audio
+        assert encoder is not None  # encode_chat refuses media the model has no encoder for
+
+        def states(signals: Tensor) -> Tensor:
+            with torch.inference_mode():
+                return encoder.states(signals.to(model.device, model.dtype)).float().cpu()
+
+        return states
+
+
+def _stores(folder: Path, model: OmniModel) -> dict[Tower, StateStore]:
+    """A store for every tower, named by the tower's weights and settings."""
+    stores: dict[Tower, StateStore] = {}
+    vision, audio = model.config.vision, model.config.audio
+    if vision is not None and model.vision is not None:
+        shape = ((vision.image_side // vision.patch_side) ** 2, vision.hidden_size)
+        key = _key(model.vision.tower, to_dict(vision))
+        stores["vision"] = StateStore(folder / f"vision-{key}", "vision", shape)
+    if audio is not None and model.audio is not None:
+        shape = (audio.max_source_positions, audio.hidden_size)
+        key = _key(model.audio.tower, to_dict(audio))
+        stores["audio"] = StateStore(folder / f"audio-{key}", "audio", shape)
+    for store in stores.values():
+        store.begin_writing()
+    return stores
+
+
+def _key(tower: torch.nn.Module, settings: object) -> str:
+    digest = hashlib.sha256(repr(settings).encode())
+    for name, parameter in tower.named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
