@@ -39,6 +39,8 @@ app = typer.Typer(
     # A fixed width, so that docs/help.md does not depend on anybody's terminal.
     context_settings={"terminal_width": HELP_WIDTH},
 )
+data = typer.Typer(help="Build and show the data sets that mini learns from.")
+app.add_typer(data, name="data")
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -235,6 +237,43 @@ def tiny(
     from unimoe.recipes.tiny import build_tiny
 
     build_tiny(directory, seed=seed, rule=rule)
+
+
+@data.command()
+def build(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Sets; none builds all.")
+    ] = None,
+    *,
+    scale: Annotated[float, typer.Option(help="Share of the samples, for a trial.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="The same one gives the same bytes.")] = 0,
+) -> None:
+    """Build the data sets that mini learns from, and print their folders.
+
+    A set that is there is built anew, and replaced when the new one is whole.
+    """
+    from unimoe.data.build import SETS, build_set
+
+    logging.getLogger("unimoe.data").setLevel(logging.INFO)
+    for name in names or SETS:
+        print(build_set(name, seed=seed, scale=scale), flush=True)
+
+
+@data.command()
+def show(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A set that was built, or a file of samples.")
+    ],
+) -> None:
+    """Show what a data set holds: its card and some samples.
+
+    A file of your own (.jsonl, .json, .parquet) is checked on the way, its media included.
+    """
+    from unimoe.data.build import set_folder
+    from unimoe.data.show import describe_manifest, describe_set
+
+    path = Path(name)
+    print(describe_manifest(path) if path.is_file() else describe_set(set_folder(name)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

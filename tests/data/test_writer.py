@@ -5,41 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unimoe.data import DataCard, DatasetWriter, OmniSample, Turn, read_manifest
+from tests.data.small_sets import build_shapes, picture, sample, tone
+from unimoe.data import DatasetWriter, read_manifest
 from unimoe.errors import DataError
 from unimoe.media import load_audio, load_image
 
-CARD = DataCard(subject="Shapes.", source="Drawn here.", licence="CC0", split_rule="By colour.")
-
-
-def sample(key: str, question: str = "What is it?", **fields: object) -> OmniSample:
-    turns = (Turn("user", question), Turn("assistant", "A shape."))
-    return OmniSample(id=key, conversations=turns, task="shape", **fields)
-
-
-def picture(level: int) -> Image.Image:
-    return Image.fromarray(np.full((20, 30, 3), level, np.uint8))
-
-
-def tone(hertz: float) -> np.ndarray:
-    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(8000) / 16000)).astype(np.float32)
-
-
-def build(folder: Path) -> None:
-    with DatasetWriter(folder, "shapes", seed=3, held_out={"voice": {"slt"}}) as writer:
-        image = writer.image("grey", picture(90))
-        writer.add("train", sample("a", "<image> What is it?", images=(image,)))
-        sound = writer.audio("tone", tone(440), 16000)
-        traits = {"voice": "slt"}
-        writer.add("test", sample("b", "<audio> What is it?", audios=(sound,), traits=traits))
-        frames = [np.full((32, 48, 3), 30 * i, np.uint8) for i in range(6)]
-        film = writer.video("film", frames, 2, sound=(tone(880), 16000))
-        writer.add("validation", sample("c", "<video> What is it?", videos=(film,)))
-        writer.close(CARD)
-
 
 def test_a_built_set_reads_back_with_its_media(tmp_path: Path) -> None:
-    build(tmp_path / "shapes")
+    build_shapes(tmp_path / "shapes")
 
     train, test = (read_manifest(tmp_path / "shapes" / f"{s}.jsonl") for s in ("train", "test"))
 
@@ -50,8 +23,8 @@ def test_a_built_set_reads_back_with_its_media(tmp_path: Path) -> None:
 
 
 def test_one_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    build(tmp_path / "one")
-    build(tmp_path / "two")
+    build_shapes(tmp_path / "one")
+    build_shapes(tmp_path / "two")
 
     names = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
 
@@ -62,7 +35,7 @@ def test_one_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_card_counts_samples_by_task_and_split(tmp_path: Path) -> None:
-    build(tmp_path / "shapes")
+    build_shapes(tmp_path / "shapes")
 
     card = (tmp_path / "shapes" / "card.md").read_text()
 
@@ -73,7 +46,7 @@ def test_the_card_counts_samples_by_task_and_split(tmp_path: Path) -> None:
 
 
 def test_a_failed_build_leaves_the_old_set_as_it_was(tmp_path: Path) -> None:
-    build(tmp_path / "shapes")
+    build_shapes(tmp_path / "shapes")
     before = (tmp_path / "shapes" / "train.jsonl").read_bytes()
 
     with DatasetWriter(tmp_path / "shapes", "shapes") as writer:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import logging
 import shutil
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +36,9 @@ from unimoe.media.audio import AudioSource
 from unimoe.media.encode import encode_audio, encode_image, encode_video
 
 _EXAMPLES_PER_TASK = 6
+_TOLD_EVERY_S = 5.0
+
+_logger = logging.getLogger(__name__)
 
 
 class DatasetWriter:
@@ -73,6 +78,7 @@ class DatasetWriter:
         self._media: set[str] = set()
         self._ids: set[str] = set()
         self._split_of: dict[str, Split] = {}
+        self._told_at = time.monotonic()
         self._examples: dict[str, list[tuple[float, str, OmniSample]]] = {}
 
     def __enter__(self) -> DatasetWriter:
@@ -140,6 +146,7 @@ class DatasetWriter:
         self._ids.add(sample.id)
         self._manifests[split].write(line_of(sample))
         self.facts.count(split, sample)
+        self._tell_progress()
         examples = self._examples.setdefault(sample.task, [])
         # The lowest hashes: a choice that looks random and needs no second pass.
         heapq.heappush(examples, (-unit_hash(sample.id, self.facts.seed), sample.id, sample))
@@ -161,6 +168,7 @@ class DatasetWriter:
         draw_contact_sheet(chosen, self._building).save(
             self._path("contact_sheet.png"), optimize=True
         )
+        _logger.info("%s: %s samples", self.facts.name, f"{len(self._ids):,}")
         replaced = self.folder.with_name(self.folder.name + ".old")
         shutil.rmtree(replaced, ignore_errors=True)
         if self.folder.exists():
@@ -199,6 +207,11 @@ class DatasetWriter:
             self.facts.media_files[kind] += 1
             self.facts.media_bytes[kind] += len(data)
         return path
+
+    def _tell_progress(self) -> None:
+        if time.monotonic() - self._told_at >= _TOLD_EVERY_S:
+            self._told_at = time.monotonic()
+            _logger.info("%s: %s samples so far", self.facts.name, f"{len(self._ids):,}")
 
     def _path(self, name: str) -> Path:
         return self._building / name
