@@ -12,11 +12,11 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from PIL import Image
 
-from unimoe.data import DataCard, DatasetWriter, OmniSample, Split, SplitRatios, Turn, split_of
+from unimoe.data import DataCard, DatasetWriter, OmniSample, Split, SplitRatios, split_of
+from unimoe.data.build.questions import Asked, turns_of
 from unimoe.errors import DataError
 from unimoe.parts import fetch, part
 
@@ -38,18 +38,6 @@ _CARD = DataCard(
     notes="Three of four questions are answered yes or no, half of them each. In training most "
     "conversations ask those first, so that no earlier answer gives the later ones away.",
 )
-
-
-class Question(NamedTuple):
-    """A question on one image."""
-
-    text: str
-    answer: str
-
-    @property
-    def kind(self) -> str:
-        """shape, colour or presence."""
-        return _KINDS.get(self.answer, "colour")
 
 
 def build(folder: Path, *, seed: int = 0, scale: float = 1.0) -> None:
@@ -80,21 +68,22 @@ def build_easy_vqa(source: Path, folder: Path, *, seed: int = 0, scale: float = 
         writer.close(_CARD)
 
 
-def _questions(source: Path, official: str, scale: float) -> dict[int, list[Question]]:
+def _questions(source: Path, official: str, scale: float) -> dict[int, list[Asked]]:
     """Questions by the number of their image, for the first images up to the wanted share."""
     path = source / "easy_vqa" / "data" / official / "questions.json"
     if not path.is_file():
         raise DataError(f"{path}: not there; need the package easy-vqa 1.0 unpacked in {source}")
-    found: dict[int, list[Question]] = defaultdict(list)
+    found: dict[int, list[Asked]] = defaultdict(list)
     for text, answer, number in json.loads(path.read_text()):
-        found[number].append(Question(text, answer))
+        kind = _KINDS.get(answer, "colour")
+        found[number].append(Asked(text, answer, (answer,), kind))
     num_images = max(1, round(len(found) * scale))
     return {number: found[number] for number in sorted(found)[:num_images]}
 
 
 def _conversations(
-    questions: Sequence[Question], split: Split, rng: random.Random
-) -> list[Sequence[Question]]:
+    questions: Sequence[Asked], split: Split, rng: random.Random
+) -> list[Sequence[Asked]]:
     """What one image is asked: many turns to learn from, one turn to be judged by."""
     shuffled = rng.sample(questions, len(questions))
     if split == "test":
@@ -107,28 +96,21 @@ def _conversations(
     return [_ordered(shuffled[start : start + size], rng) for start in starts]
 
 
-def _ordered(turns: Sequence[Question], rng: random.Random) -> list[Question]:
+def _ordered(turns: Sequence[Asked], rng: random.Random) -> list[Asked]:
     """Two times of three, what shape and what colour come last."""
     if rng.random() < 1 / 3:
         return list(turns)
     return sorted(turns, key=lambda question: question.kind != "presence")
 
 
-def _sample(key: str, path: str, questions: Sequence[Question], picture: str) -> OmniSample:
-    turns = [
-        Turn(role, text)
-        for question in questions
-        for role, text in (("user", question.text), ("assistant", question.answer))
-    ]
-    turns[0] = Turn("user", f"<image>{turns[0].text}")
-    last = questions[-1]
+def _sample(key: str, path: str, questions: Sequence[Asked], picture: str) -> OmniSample:
     return OmniSample(
         id=f"{TASK} {key}",
-        conversations=tuple(turns),
+        conversations=turns_of(questions, "image"),
         images=(path,),
         task=TASK,
-        answers=(last.answer,),
-        traits={"picture": picture, "kind": last.kind},
+        answers=questions[-1].accepted,
+        traits={"picture": picture, "kind": questions[-1].kind},
     )
 
 
