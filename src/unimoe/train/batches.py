@@ -111,11 +111,13 @@ class Batches:
 def validation_batches(
     sources: Mapping[str, SampleSource], plan: Plan, config: OmniConfig
 ) -> Iterator[tuple[str, TrainBatch]]:
-    """The same few samples of every source every time: its shortest prefix of enough tokens."""
+    """A few samples of every source, drawn at random but the same every time."""
     for name, source in sources.items():
         rows: list[list[TrainSample]] = [[]]
         room, budget = plan.row_length, plan.evaluate_tokens
-        for index, length in enumerate(source.lengths):
+        order = np.random.default_rng(0).permutation(len(source.lengths))
+        for index in order.tolist():
+            length = source.lengths[index]
             if length > plan.row_length:
                 continue
             if length > room:

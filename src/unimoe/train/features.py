@@ -18,6 +18,7 @@ goes on where it was: half-written ends are cut off.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -26,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,11 +44,34 @@ from unimoe.tokens.labels import IGNORED
 from unimoe.tokens.sequence import Sample, count_tokens, encode_chat
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.batches import TrainSample
+from unimoe.train.lock import held_lock
 
 SAMPLES_PER_CHUNK = 16
 """Samples between two writes: what a kill costs."""
 ROWS_PER_CALL = 8
 _KEY_BYTES = 16
+
+# Settings that, beside its weights, decide what a tower makes of a tile or a clip.
+_VISION_TOWER = (
+    "tower",
+    "hidden_size",
+    "num_layers",
+    "num_heads",
+    "image_side",
+    "patch_side",
+    "layer_norm_eps",
+    "hidden_act",
+)
+_AUDIO_TOWER = ("hidden_size", "encoder_layers", "num_heads", "max_source_positions")
+# Those that decide what a connector makes of the states, but not how many tokens.
+_AUDIO_CONNECTOR = (
+    "decoder_layers",
+    "max_target_positions",
+    "vocab_size",
+    "projector_layers",
+    "timed_queries",
+    "ffn_width",
+)
 
 
 class Progress(NamedTuple):
@@ -82,16 +106,26 @@ class PreparedFolder:
 
 
 def prepared_folder(root: Path, model: OmniModel, vocabulary: Vocabulary) -> PreparedFolder:
-    """The folder for this model: other towers, tokens or rules mean another one."""
+    """The folder for this model.
+
+    Other towers mean other states; another tokenizer, other tilings, clips or token counts mean
+    other samples. What only connectors are made of changes neither.
+    """
     config = model.config
     towers = hashlib.blake2b(digest_size=_KEY_BYTES)
-    for encoder, settings in ((model.vision, config.vision), (model.audio, config.audio)):
-        if encoder is not None:
-            towers.update(json.dumps(to_dict(settings), sort_keys=True).encode())
-            for name, parameter in encoder.tower.named_parameters():
-                towers.update(name.encode())
-                towers.update(parameter.detach().contiguous().view(torch.uint8).numpy().data)
-    rules = [to_dict(config.video), to_dict(config.special_tokens)]
+    rules: list[object] = [to_dict(config.video), to_dict(config.special_tokens)]
+    for encoder, settings, of_tower, of_connector in (
+        (model.vision, config.vision, _VISION_TOWER, ()),
+        (model.audio, config.audio, _AUDIO_TOWER, _AUDIO_CONNECTOR),
+    ):
+        if encoder is None or settings is None:
+            continue
+        values = to_dict(settings)
+        towers.update(json.dumps([values[name] for name in of_tower]).encode())
+        for name, parameter in encoder.tower.named_parameters():
+            towers.update(name.encode())
+            towers.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        rules.append({n: v for n, v in values.items() if n not in (*of_tower, *of_connector)})
     samples = hashlib.blake2b(json.dumps(rules, sort_keys=True).encode(), digest_size=_KEY_BYTES)
     samples.update(towers.digest())
     samples.update(vocabulary.fingerprint().encode())
@@ -105,6 +139,11 @@ class StateStore:
         self._rows, self._keys = folder / f"{name}.f16", folder / f"{name}.keys"
         self._shape = shape
         self._row_bytes = 2 * shape[0] * shape[1]
+        self._lock: IO[bytes] | None = None
+        self._places: dict[bytes, int] = {}
+        self._read_places()
+
+    def _read_places(self) -> None:
         keys = b""
         if self._keys.exists():
             whole = self._rows.stat().st_size // self._row_bytes
@@ -119,11 +158,23 @@ class StateStore:
         return len(self._places)
 
     def begin_writing(self) -> None:
-        """Make the files, or cut off what a kill left half-written."""
+        """Make the files, or cut off what a kill left half-written; until `close` they are ours.
+
+        Raises:
+            DataError: another process is writing.
+        """
         self._rows.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = held_lock(self._rows.with_suffix(".lock"), DataError)
+        self._read_places()  # of what others wrote since
         for path, size in ((self._rows, self._row_bytes), (self._keys, _KEY_BYTES)):
             path.touch()
             os.truncate(path, len(self) * size)
+
+    def close(self) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def rows_of(
         self, signals: Float[Tensor, "rows ..."], encode: Callable[[Tensor], Tensor]
@@ -170,13 +221,12 @@ def prepare(
     """Prepare whatever of these sets is not prepared yet.
 
     Raises:
-        DataError: not one sample of a set is usable.
+        DataError: not one sample of a set is usable, or another process prepares there.
     """
-    towers = _Towers(folder, model)
-    return {
-        name: _prepare_set(name, manifest, folder, towers, vocabulary, on_progress)
-        for name, manifest in manifests.items()
-    }
+    with contextlib.closing(_Towers(folder, model)) as towers:
+        for name, manifest in manifests.items():
+            _prepare_set(name, manifest, folder, towers, vocabulary, on_progress)
+    return {name: PreparedSet(folder, name) for name in manifests}
 
 
 class _Towers:
@@ -187,6 +237,11 @@ class _Towers:
         self.stores = _stores(folder)
         for store in self.stores.values():
             store.begin_writing()
+
+    def close(self) -> None:
+        """Let others write."""
+        for store in self.stores.values():
+            store.close()
 
     def rows(self, tower: str, signals: Sequence[Tensor | None]) -> list[list[int]]:
         """For every sample, the rows of the states of its tiles or clips."""
@@ -225,7 +280,7 @@ def _prepare_set(
     towers: _Towers,
     vocabulary: Vocabulary,
     on_progress: Callable[[Progress], None],
-) -> PreparedSet:
+) -> None:
     path = folder.samples(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.blake2b(manifest.path.read_bytes(), digest_size=_KEY_BYTES).hexdigest()
@@ -247,7 +302,6 @@ def _prepare_set(
         seconds = time.monotonic() - began
         left = seconds / (stop - first) * (len(manifest) - stop)
         on_progress(Progress(name, stop, len(manifest), bad, seconds, left))
-    return PreparedSet(folder, name)
 
 
 def _written(path: Path, header: dict[str, Any]) -> tuple[int | None, int]:

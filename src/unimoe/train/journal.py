@@ -2,7 +2,7 @@
 
 {"step": 12, "loss": 1.5, "text": 1.48, "balance": 1.1, "lr": 0.0003, "tokens_per_second": ...,
  "by_task": {"easy_vqa": 1.2}, "by_modality": {"image": 1.2}, "experts_per_token": 1.3, ...}
-{"step": 49, "expert_use": {"image": [[...], ...]}, ...}     steps until and with 49
+{"step": 49, "expert_use": {"image": [[...], ...]}, ...}     of step 49
 {"step": 199, "validation": {"easy_vqa": {"text": 1.1, ...}}, ...}
 {"step": 77, "event": "rolled back", ...}
 """

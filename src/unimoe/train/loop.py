@@ -33,7 +33,8 @@ from unimoe.train.batches import Batches, SampleSource, TrainBatch, validation_b
 from unimoe.train.commit import current_commit
 from unimoe.train.guard import Guard, Verdict
 from unimoe.train.journal import Journal
-from unimoe.train.losses import Tally, forward_loss, num_scored
+from unimoe.train.lock import held_lock
+from unimoe.train.losses import ForwardLoss, Tally, forward_loss, num_scored
 from unimoe.train.optim import Learner, learning_report
 from unimoe.train.plan import Plan
 from unimoe.train.state import load_state, save_state, state_paths, write_whole
@@ -107,8 +108,8 @@ class _Run:
         self.guard = Guard()
         self.step = 0
         self.on_record = on_record
-        self.use: ExpertUseByGroup | None = None
         folder.mkdir(parents=True, exist_ok=True)
+        self.lock = held_lock(folder / ".lock", TrainingError)
         states = state_paths(folder)
         if states and not resume:
             raise TrainingError(
@@ -131,8 +132,8 @@ class _Run:
         self.model.train()
         if self.step == 0:
             report = learning_report(self.learner.learned, self.model)
-            self._write({"step": -1, "event": "began", "learns": report.splitlines()})
-        with contextlib.closing(self.journal), _stop_signals() as stopping:
+            self._write({"step": 0, "event": "began", "learns": report.splitlines()})
+        with self.lock, contextlib.closing(self.journal), _stop_signals() as stopping:
             while self.step < self.plan.steps and not stopping.is_set():
                 self._one_step()
                 plan, is_last = self.plan, self.step == self.plan.steps
@@ -175,7 +176,6 @@ class _Run:
                 **({"not_applied": verdict.reason} if verdict.action != "apply" else {}),
             }
         )
-        self._write_expert_use()
         self.step += 1
         if verdict.action in ("roll back", "give up"):
             self._cure(verdict)
@@ -183,31 +183,34 @@ class _Run:
     def _gradients(self, batches: list[TrainBatch]) -> tuple[Tally, float, float]:
         """Gradients of a step, added up over its batches; its counts and its router losses."""
         plan, tally, balances, zs = self.plan, Tally(), 0.0, 0.0
+        use: ExpertUseByGroup | None = None
         weight = plan.balance_weight_at(self.step)
         scored = max(sum(map(num_scored, batches)), 1)
         for batch in batches:
             loss = forward_loss(self.model, batch, with_z=plan.z_loss_weight > 0)
             routers = weight * loss.balance + plan.z_loss_weight * loss.z
             # Every scored token of a step counts alike, in whichever batch it is.
-            (loss.text_sum / scored + routers / len(batches)).backward()  # type: ignore[no-untyped-call]
+            total = loss.text_sum / scored + routers / len(batches)
+            if total.requires_grad:  # text has none to give while only connectors learn
+                total.backward()  # type: ignore[no-untyped-call]
             balances += float(loss.balance.detach()) / len(batches)
             zs += float(loss.z.detach()) / len(batches)
             tally.add(batch, loss, self.model)
-            self._count_expert_use(loss.routing, loss.groups)
+            use = self._count_expert_use(use, loss)
+        if use is not None:
+            self._write({"step": self.step, **use.record()})
         return tally, balances, zs
 
-    def _count_expert_use(self, routing: Any, groups: torch.Tensor) -> None:
-        moe = self.model.config.core.moe
-        if not routing or moe is None or not self.plan.expert_use_every:
-            return
-        if self.use is None:
-            self.use = ExpertUseByGroup(moe.router, len(routing), groups.device)
-        self.use.add(routing, groups)
-
-    def _write_expert_use(self) -> None:
-        if self.use is not None and (self.step + 1) % self.plan.expert_use_every == 0:
-            self._write({"step": self.step, **self.use.record()})
-            self.use = None
+    def _count_expert_use(
+        self, use: ExpertUseByGroup | None, loss: ForwardLoss
+    ) -> ExpertUseByGroup | None:
+        """The counts of this step, when it is one whose expert use goes on record."""
+        moe, every = self.model.config.core.moe, self.plan.expert_use_every
+        if moe is None or not every or (self.step + 1) % every:
+            return None
+        use = use or ExpertUseByGroup(moe.router, len(loss.routing), loss.groups.device)
+        use.add(loss.routing, loss.groups)
+        return use
 
     def _evaluate(
         self, validation: Mapping[str, SampleSource], evaluations: Mapping[str, Evaluation]

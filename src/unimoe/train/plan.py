@@ -72,7 +72,7 @@ class Plan:
     evaluate_tokens: int = 4096
     """Of every validation source, the same ones every time."""
     expert_use_every: int = 50
-    """Steps over which expert use by modality and layer is gathered into one line; 0: never."""
+    """Every so many steps expert use by modality and layer goes on record; 0: never."""
     guard: GuardPlan = dataclasses.field(default_factory=GuardPlan)
 
     def __post_init__(self) -> None:

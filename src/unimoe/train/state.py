@@ -85,6 +85,7 @@ def write_whole(tensors: Mapping[str, Tensor], path: Path, header: dict[str, str
     """Write tensors so that a kill at any moment leaves the old file or the new one."""
     partial = path.with_suffix(".partial")
     save_file(dict(tensors), partial, metadata=header)
+    partial.chmod(0o644)  # safetensors makes it for the owner alone
     with partial.open("rb+") as stream:
         os.fsync(stream.fileno())
     partial.replace(path)
