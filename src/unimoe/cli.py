@@ -252,11 +252,13 @@ def build(
 
     A set that is there is built anew, and replaced when the new one is whole.
     """
-    from unimoe.data.build import SETS, build_set
+    from unimoe.data.build import SETS, build_set, require_no_leaks
 
     logging.getLogger("unimoe.data").setLevel(logging.INFO)
     for name in names or SETS:
         print(build_set(name, seed=seed, scale=scale), flush=True)
+    num_sets = require_no_leaks()
+    print(f"no leak between the splits of {num_sets} sets", file=sys.stderr)
 
 
 @data.command()

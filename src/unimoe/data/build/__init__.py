@@ -3,6 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
+from unimoe.data.leaks import find_leaks
 from unimoe.errors import DataError
 from unimoe.parts import cache_directory
 
@@ -13,6 +14,18 @@ SETS = ("easy_vqa", "naming")
 def set_folder(name: str) -> Path:
     """Where a set of mini lies once it is built."""
     return cache_directory() / "data" / "mini" / name
+
+
+def require_no_leaks() -> int:
+    """Prove that the splits of all sets built so far share nothing; how many sets these are.
+
+    Raises:
+        DataError: something leaked.
+    """
+    folders = [set_folder(name) for name in SETS if set_folder(name).is_dir()]
+    if leaks := find_leaks(folders):
+        raise DataError(f"{len(leaks)} leaks between splits. The first: {leaks[0]}")
+    return len(folders)
 
 
 def build_set(name: str, *, seed: int = 0, scale: float = 1.0) -> Path:
