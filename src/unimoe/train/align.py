@@ -62,7 +62,7 @@ class SpeechAlignment:
         spoken = self._spoken(model, batch)
         embeddings = model.audio.connect(inputs.audio_states).flatten(0, 1).float()
         steps = [sample.num_steps for sample in spoken]
-        padded = torch.nn.utils.rnn.pad_sequence(list(embeddings.split(steps)))
+        padded = torch.nn.utils.rnn.pad_sequence(list(torch.split(embeddings, steps)))
         losses = functional.ctc_loss(
             self.scores(model, padded).log_softmax(-1),  # [steps, samples, classes]
             torch.cat([sample.targets for sample in spoken]),

@@ -34,7 +34,7 @@ from unimoe.train.commit import current_commit
 from unimoe.train.guard import Guard, Verdict
 from unimoe.train.journal import Journal
 from unimoe.train.lock import held_lock
-from unimoe.train.losses import ForwardLoss, Tally, forward_loss, num_scored
+from unimoe.train.losses import ForwardLoss, Objective, Tally, forward_loss, num_scored
 from unimoe.train.optim import Learner, learning_report
 from unimoe.train.plan import Plan
 from unimoe.train.state import load_state, save_state, state_paths, write_whole
@@ -63,6 +63,7 @@ def train(
     *,
     validation: Mapping[str, SampleSource] | None = None,
     evaluations: Mapping[str, Evaluation] | None = None,
+    objective: Objective = forward_loss,
     resume: bool = False,
     on_record: Callable[[Record], None] = lambda record: None,
 ) -> Outcome:
@@ -75,6 +76,7 @@ def train(
         folder: of this run alone.
         validation: sources whose loss is taken every `plan.evaluate_every` steps.
         evaluations: other measurements taken then, by name.
+        objective: what a forward is to minimise; the next token, unless a stage aligns.
         resume: go on from the newest state in the folder, or begin where there is none.
         on_record: is given every line of the journal.
 
@@ -85,7 +87,9 @@ def train(
         DataError: a source cannot be used.
     """
     with torch.random.fork_rng(devices=[]):
-        run = _Run(model, sources, plan, folder, resume=resume, on_record=on_record)
+        run = _Run(
+            model, sources, plan, folder, objective=objective, resume=resume, on_record=on_record
+        )
         return run.until_done(validation or {}, evaluations or {})
 
 
@@ -99,10 +103,12 @@ class _Run:
         plan: Plan,
         folder: Path,
         *,
+        objective: Objective,
         resume: bool,
         on_record: Callable[[Record], None],
     ) -> None:
         self.model, self.plan, self.folder = model, plan, folder
+        self.objective = objective
         self.batches = Batches(sources, plan, model.config)
         self.learner = Learner(model, plan)
         self.guard = Guard()
@@ -187,7 +193,7 @@ class _Run:
         weight = plan.balance_weight_at(self.step)
         scored = max(sum(map(num_scored, batches)), 1)
         for batch in batches:
-            loss = forward_loss(self.model, batch, with_z=plan.z_loss_weight > 0)
+            loss = self.objective(self.model, batch, with_z=plan.z_loss_weight > 0)
             routers = weight * loss.balance + plan.z_loss_weight * loss.z
             # Every scored token of a step counts alike, in whichever batch it is.
             total = loss.text_sum / scored + routers / len(batches)
@@ -220,7 +226,7 @@ class _Run:
         with self.learner.averaged():
             with torch.no_grad():
                 for name, batch in validation_batches(validation, self.plan, self.model.config):
-                    loss = forward_loss(self.model, batch, with_z=False)
+                    loss = self.objective(self.model, batch, with_z=False)
                     tallies[name].add(batch, loss, self.model)
             for name, evaluation in evaluations.items():
                 found[name] = dict(evaluation(self.model))

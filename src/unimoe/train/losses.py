@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -32,6 +32,14 @@ class ForwardLoss(NamedTuple):
     routing: tuple[Routing, ...]
     groups: Int[Tensor, "batch seq"]
     """Place in `GROUPS` of every token, answers apart; -1 on padding."""
+
+
+class Objective(Protocol):
+    """What a forward is to minimise."""
+
+    def __call__(self, model: OmniModel, batch: TrainBatch, *, with_z: bool) -> ForwardLoss:
+        """Run the model over a batch, or as much of it as the objective needs."""
+        ...
 
 
 def num_scored(batch: TrainBatch) -> int:

@@ -19,6 +19,7 @@ from unimoe.model.omni import OmniModel
 from unimoe.train.batches import SampleSource
 from unimoe.train.console import RunConsole
 from unimoe.train.loop import TRAINED_NAME, Evaluation, Outcome, train
+from unimoe.train.losses import Objective, forward_loss
 from unimoe.train.plan import Plan
 
 
@@ -31,6 +32,7 @@ class Material:
     """At least those that the plan's mixture names."""
     validation: Mapping[str, SampleSource] = field(default_factory=dict)
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    objective: Objective = forward_loss
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +81,7 @@ def run_stages(
                 own,
                 validation=material.validation,
                 evaluations=material.evaluations,
+                objective=material.objective,
                 resume=resume,
                 on_record=console.show,
             )
