@@ -113,3 +113,13 @@ def test_deltas_in_float32_learn_beside_a_bf16_block(layer: DynamicMoE) -> None:
 def test_shared_slices_wider_than_the_block_are_refused() -> None:
     with pytest.raises(ConfigError, match="2 shared experts of 40 channels do not fit"):
         MoEConfig(routed_width=64, shared_width=40, delta_rank=2)
+
+
+def test_padding_gets_nothing_where_no_expert_is_shared() -> None:
+    one = RouterConfig(num_routed=1, num_null=0, num_shared=0, top_p=None, top_k=1)
+    moe = MoEConfig(router=one, routed_width=WIDTH, shared_width=1, delta_rank=2)
+    layer = DynamicMoE(HIDDEN, moe)
+    token_mask = torch.tensor([[True, True, False]])
+    output = layer(torch.randn(1, 3, HIDDEN), token_mask=token_mask).hidden
+    assert output[0, 2].abs().max() == 0
+    assert output[0, :2].abs().min() > 0

@@ -84,8 +84,11 @@ class DeltaExperts(nn.Module):
         shared_weights = weights[:, weights.shape[1] - num_shared :]
         if any_routed.places is None:
             return self._whole(hidden, mask, weights, counts, shared_weights)
-        inner, output = self._shared_part(hidden, self._shared_products(hidden), shared_weights)
-        output = output + functional.linear(inner, self._shared_columns())
+        output = torch.zeros_like(hidden)
+        if num_shared:
+            products = self._shared_products(hidden)
+            inner, output = self._shared_part(hidden, products, shared_weights)
+            output = output + functional.linear(inner, self._shared_columns())
         if len(any_routed.places):
             rows = any_routed.of(hidden)
             none = shared_weights.new_zeros(len(rows), 0)
