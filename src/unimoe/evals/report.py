@@ -106,8 +106,9 @@ def _pair_rows(
             f"| {pair.title} | {score.num_pairs} pairs | {_percent(score.ratio)} "
             f"[{_percent(low)}, {_percent(high)}] | {_goal(pair.goal, reached)} | | |"
         )
-        found = {"value": score.ratio, "low": low, "high": high, "num_items": score.num_pairs}
-        rows.append((row, pair.name, {**found, "goal": pair.goal, "reached": reached}))
+        found = _known({"value": score.ratio, "low": low, "high": high})
+        found |= {"num_items": score.num_pairs, "goal": pair.goal, "reached": reached}
+        rows.append((row, pair.name, found))
     return rows
 
 
@@ -169,20 +170,19 @@ def _others(task: str, manifest: dict[str, Any]) -> list[str]:
 
 
 def _numbers(score: Score) -> dict[str, Any]:
-    values = {
-        "value": score.value,
-        "low": score.interval.low,
-        "high": score.interval.high,
-        "num_items": score.num_items,
+    values = {"value": score.value, "low": score.interval.low, "high": score.interval.high}
+    about = {
         "chance": score.chance,
         "experts_per_token": score.experts_per_token,
         "null_share": score.null_share,
     }
-    return {
-        name: round(value, 4) if isinstance(value, float) and isfinite(value) else value
-        for name, value in values.items()
-        if value is not None
-    }
+    there = {name: value for name, value in about.items() if value is not None}
+    return _known(values) | {"num_items": score.num_items} | _known(there)
+
+
+def _known(values: dict[str, float]) -> dict[str, Any]:
+    """Rounded; None for what is no number, which JSON cannot say."""
+    return {name: round(value, 4) if isfinite(value) else None for name, value in values.items()}
 
 
 def _cells(score: Score) -> str:

@@ -1,0 +1,1 @@
+"""The tasks of each model: one module a suite."""
