@@ -9,7 +9,9 @@ Source: design of the mini model (docs/sources.md#mini).
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from unimoe.config import (
     VisionConfig,
 )
 from unimoe.model.allocate import allocate, meta_model
-from unimoe.parts import fetch, part
+from unimoe.parts import cache_directory, fetch, part
 from unimoe.parts.ctranslate2 import whisper_weights
 from unimoe.parts.onnx_weights import dinov2_weights
 
@@ -52,6 +54,7 @@ CONTROL_TOKENS = (
 )
 """In place of the tokens from id 3 on (`<repo_name>` and what follows it)."""
 _FIRST_CONTROL_ID = 3
+PARTS_OF_MINI = ("smollm2", "dinov2-small", "whisper-tiny-en")
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -132,6 +135,21 @@ def mini_config(moe: MoEConfig | None = None) -> OmniConfig:
     )
 
 
+def base_directory(*, offline: bool = False) -> Path:
+    """The dense model of the parts, written on first use into the cache.
+
+    Raises:
+        PartsError: a part cannot be had.
+    """
+    parts = [part(name) for name in PARTS_OF_MINI]
+    key = hashlib.sha256(repr([each.key for each in parts]).encode()).hexdigest()[:12]
+    directory = cache_directory() / "models" / f"mini-base-{key}"
+    if not (directory / "config.json").exists():
+        shutil.rmtree(directory, ignore_errors=True)
+        write_base(directory, offline=offline)
+    return directory
+
+
 def write_base(directory: Path, *, offline: bool = False) -> None:
     """Write the dense model of the parts; connectors are small random numbers of a fixed seed.
 
@@ -139,9 +157,7 @@ def write_base(directory: Path, *, offline: bool = False) -> None:
         PartsError: a part cannot be had.
         CheckpointError: the directory holds a checkpoint already.
     """
-    language = fetch(part("smollm2"), offline=offline)
-    vision = fetch(part("dinov2-small"), offline=offline)
-    audio = fetch(part("whisper-tiny-en"), offline=offline)
+    language, vision, audio = (fetch(part(name), offline=offline) for name in PARTS_OF_MINI)
     config = mini_config()
     model = meta_model(config)
     given = _language_tensors(next(language.rglob("*.gguf")))
@@ -181,7 +197,8 @@ def _vision_tensors(
 def _resampled(positions: Tensor, side: int) -> Tensor:
     """The table for a grid of side x side, as transformers resamples it at every call."""
     own, grid = positions[:, :1], positions[:, 1:]
-    square = grid.unflatten(1, (round(grid.shape[1] ** 0.5), -1)).permute(0, 3, 1, 2)
+    table = round(grid.shape[1] ** 0.5)
+    square = grid.reshape(len(grid), table, table, -1).permute(0, 3, 1, 2)
     smaller = functional.interpolate(square, (side, side), mode="bicubic", align_corners=False)
     return torch.cat([own, smaller.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
@@ -210,9 +227,10 @@ def _new_connector(name: str, shape: torch.Size, generator: torch.Generator) -> 
     if len(shape) == 1 or name.endswith("query_tokens"):
         return torch.zeros(shape)
     if name == "audio.qformer.moment.weight":  # begin with what is heard, not with a mixture of it
-        width = shape[0]
-        return 0.05 * torch.eye(width).repeat(1, shape[1] // width)
-    return torch.randn(shape, generator=generator) * shape[-1] ** -0.5
+        moment: Tensor = 0.05 * torch.eye(shape[0]).repeat(1, shape[1] // shape[0])
+        return moment
+    small: Tensor = torch.randn(shape, generator=generator) * shape[-1] ** -0.5
+    return small
 
 
 def _write_tokenizer(gguf: Path, directory: Path) -> None:

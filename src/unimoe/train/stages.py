@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 from unimoe.config import overridden
 from unimoe.errors import ConfigError, TrainingError
@@ -94,28 +96,41 @@ def run_stages(
     return outcomes
 
 
-@torch.no_grad()
-def apply_trained(model: OmniModel, stage_folder: Path) -> None:
-    """Put the learned tensors of a finished stage into a model.
+def trained_tensors(stage_folder: Path) -> dict[str, Tensor]:
+    """What a finished stage learned, by parameter name.
 
     Raises:
-        TrainingError: the stage is not finished, or the model lacks one of the tensors.
+        TrainingError: the stage is not finished, or its file is damaged.
     """
     path = stage_folder / TRAINED_NAME
     if not path.exists():
         raise TrainingError(
             f"{path} is not there; run stage {stage_folder.name!r} to its end first"
         )
-    parameters = dict(model.named_parameters())
     try:
-        with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118  it is no dict
-                tensor = file.get_tensor(name)
-                if name not in parameters or parameters[name].shape != tensor.shape:
-                    raise TrainingError(
-                        f"{path}: {name} {list(tensor.shape)} has no place in this model; it is of "
-                        "another size or structure"
-                    )
-                parameters[name].copy_(tensor)
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{path}: damaged ({error}); run the stage again") from error
+
+
+def apply_trained(model: OmniModel, stage_folder: Path, *, only: Sequence[str] = ("*",)) -> None:
+    """Put what a finished stage learned into a model, in the precision it was learned in.
+
+    Args:
+        model: has the parameters.
+        stage_folder: of the stage.
+        only: patterns of the names to take.
+
+    Raises:
+        TrainingError: the stage is not finished, or the model lacks one of the tensors.
+    """
+    parameters = dict(model.named_parameters())
+    for name, tensor in trained_tensors(stage_folder).items():
+        if not any(fnmatchcase(name, pattern) for pattern in only):
+            continue
+        if name not in parameters or parameters[name].shape != tensor.shape:
+            raise TrainingError(
+                f"{stage_folder / TRAINED_NAME}: {name} {list(tensor.shape)} has no place in this "
+                "model; it is of another size or structure"
+            )
+        parameters[name].data = tensor.to(parameters[name].device)

@@ -1,0 +1,240 @@
+"""The stages that make mini: SmolLM2, DINOv2 and Whisper become one mixture of experts.
+
+    words       the speech connector learns by CTC to speak in word embeddings (no core is run)
+    pictures    the image connector learns, the core is frozen
+    vision      specialist of images and video: connector and deltas of the feed-forward blocks
+    speech      specialist of understanding speech
+    sound       specialist of sounds and of answers meant to be spoken
+    routing     the three and the core's own blocks as one mixture: routers are aimed at the
+                modalities, then routers and shared experts learn
+    mixed       the whole mixture learns on everything
+    annealing   the same at a lower rate on a balanced mixture
+
+Towers are frozen in all stages: their states are computed once and kept.
+Source: paper section 2 and table 2 (docs/sources.md#recipe).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from unimoe.checkpoint.mini import base_directory
+from unimoe.checkpoint.weights import load_model
+from unimoe.config import MoEConfig
+from unimoe.data.manifest import read_manifest
+from unimoe.model.omni import OmniModel
+from unimoe.model.specialists import specialist_moe, take_expert, with_deltas
+from unimoe.parts import cache_directory
+from unimoe.recipes.mini_routing import Teaching, aim_at_modalities
+from unimoe.tokens.vocabulary import Vocabulary
+from unimoe.train.align import SpeechAlignment, answer_tokens
+from unimoe.train.console import PreparationConsole
+from unimoe.train.features import PreparedSet, prepare, prepared_folder
+from unimoe.train.losses import Objective, forward_loss
+from unimoe.train.plan import Plan
+from unimoe.train.stages import Material, Stage, apply_trained, trained_tensors
+
+DELTA_RANK = 16
+SPECIALISTS = {0: "vision", 1: "speech", 2: "sound"}
+"""Routed experts by the stage that makes them; the fourth is the core's own block."""
+
+IMAGES = {"easy_vqa": 1.0, "naming": 2.0, "scenes": 2.0, "ocr": 1.0}
+VIDEO = {"video": 1.5}
+SPEECH = {"speech": 4.0, "spoken": 1.0}
+SOUNDS = {"sounds": 2.0}
+TEXT = {"text": 1.0}
+_TAUGHT_BY = {"vision": IMAGES | VIDEO, "speech": SPEECH, "sound": SOUNDS}
+
+_QFORMER = "audio.qformer."
+_SPEECH_CONNECTOR = {
+    f"{_QFORMER}{part}": 1.0
+    for part in (
+        "projector.*",
+        "moment.*",
+        "query_tokens",
+        "decoder.layers.*",
+        "decoder.layer_norm.*",
+        "decoder.embed_positions.*",
+    )
+}
+_IMAGE_CONNECTOR = {"vision.aligner.*": 1.0}
+_DELTAS = {"core.layers.*.ffn.deltas.*": 1.0}
+_ROUTERS = {"core.layers.*.ffn.router.*": 1.0}
+_SHARED = {"core.layers.*.ffn.deltas.shared.*": 1.0}
+
+
+def mini_moe() -> MoEConfig:
+    """4 routed experts of 1536 channels, 1 null, 2 shared of 192; deltas of rank 16."""
+    return MoEConfig(routed_width=1536, shared_width=192, delta_rank=DELTA_RANK)
+
+
+def mini_stages() -> dict[str, Stage]:
+    """All stages, in their order."""
+    return {
+        "words": _stage(
+            "speech connector, by CTC",
+            _plan(2000, SPEECH, _SPEECH_CONNECTOR, lr=1e-3, tokens_per_step=4096),
+            _dense,
+            is_alignment=True,
+        ),
+        "pictures": _stage(
+            "image connector",
+            _plan(60, IMAGES, _IMAGE_CONNECTOR, lr=1e-3),
+            _dense,
+        ),
+        "vision": _stage(
+            "specialist of images and video",
+            _plan(600, IMAGES | VIDEO, _IMAGE_CONNECTOR | _DELTAS, lr=1e-3),
+            lambda runs: _specialist(runs, "pictures"),
+        ),
+        "speech": _stage(
+            "specialist of understanding speech",
+            _plan(500, SPEECH, _gentle(_SPEECH_CONNECTOR) | _DELTAS, lr=1e-3),
+            lambda runs: _specialist(runs, "words"),
+        ),
+        "sound": _stage(
+            "specialist of sounds and of answers to be spoken",
+            _plan(200, SOUNDS | TEXT, _gentle(_SPEECH_CONNECTOR) | _DELTAS, lr=1e-3),
+            lambda runs: _specialist(runs, "words", "speech"),
+        ),
+        "routing": _stage(
+            "routers and shared experts",
+            _plan(60, _EVERYTHING, _ROUTERS | _SHARED, lr=3e-4),
+            _mixture,
+        ),
+        "mixed": _stage(
+            "the mixture, on everything",
+            _plan(500, _EVERYTHING, _MIXTURE, lr=5e-4),
+            lambda runs: _trained_mixture(runs, "routing"),
+        ),
+        "annealing": _stage(
+            "the mixture, balanced, at a lower rate",
+            _plan(150, dict.fromkeys(_EVERYTHING, 1.0), _MIXTURE, lr=1e-4),
+            lambda runs: _trained_mixture(runs, "routing", "mixed"),
+        ),
+    }
+
+
+def _gentle(learns: Mapping[str, float]) -> dict[str, float]:
+    """At a quarter of the rate: it has learned once already."""
+    return {pattern: factor / 4 for pattern, factor in learns.items()}
+
+
+_EVERYTHING = IMAGES | VIDEO | SPEECH | SOUNDS | TEXT
+_MIXTURE = _ROUTERS | _DELTAS | _IMAGE_CONNECTOR | _gentle(_SPEECH_CONNECTOR)
+
+
+def _plan(
+    steps: int,
+    mixture: Mapping[str, float],
+    learns: Mapping[str, float],
+    *,
+    lr: float,
+    tokens_per_step: int = 2048,
+) -> Plan:
+    return Plan(
+        steps=steps,
+        tokens_per_step=tokens_per_step,
+        row_length=256,
+        rows_per_forward=4,
+        learns=learns,
+        mixture=mixture,
+        leave_out_long=True,
+        lr=lr,
+        warmup_steps=min(20, steps // 4),
+    )
+
+
+def _stage(
+    caption: str,
+    plan: Plan,
+    model_of: Callable[[Path], OmniModel],
+    *,
+    is_alignment: bool = False,
+) -> Stage:
+    def material(plan: Plan, runs: Path) -> Material:
+        model = model_of(runs)
+        sources = _sets(model, plan.mixture, "train")
+        validation = _sets(model, plan.mixture, "validation")
+        objective: Objective = forward_loss
+        if is_alignment:
+            objective = SpeechAlignment(answer_tokens([*sources.values(), *validation.values()]))
+        _keep_precise(model, plan.learns)
+        return Material(model=model, sources=sources, validation=validation, objective=objective)
+
+    return Stage(caption=caption, plan=plan, material=material)
+
+
+def _sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, PreparedSet]:
+    vocabulary = Vocabulary.from_directory(base_directory(), model.config.special_tokens)
+    folder = prepared_folder(cache_directory() / "prepared", model, vocabulary)
+    data = cache_directory() / "data" / "mini"
+    manifests = {name: read_manifest(data / name / f"{split}.jsonl") for name in names}
+    prepared = prepare(
+        {f"{name}-{split}": manifest for name, manifest in manifests.items()},
+        folder,
+        model,
+        vocabulary,
+        on_progress=PreparationConsole().show,
+    )
+    return {name: prepared[f"{name}-{split}"] for name in names}
+
+
+def _keep_precise(model: OmniModel, learns: Mapping[str, float]) -> None:
+    """What learns is float32 beside a bf16 core: small steps would be rounded away."""
+    for name, parameter in model.named_parameters():
+        if any(fnmatchcase(name, pattern) for pattern in learns):
+            parameter.data = parameter.data.float()
+
+
+def _dense(runs: Path) -> OmniModel:
+    return load_model(base_directory())
+
+
+def _specialist(runs: Path, *stages: str) -> OmniModel:
+    """The dense model with a delta, and what earlier stages taught its connectors."""
+    dense = _dense(runs)
+    model = with_deltas(dense, specialist_moe(dense.config.core.ffn_width, DELTA_RANK))
+    _connect(model, runs, stages)
+    return model
+
+
+def _connect(model: OmniModel, runs: Path, stages: Iterable[str]) -> None:
+    """Take over what stages taught connectors, the later ones last."""
+    for stage in stages:
+        apply_trained(model, runs / stage, only=("audio.*", "vision.*"))
+
+
+def _mixture(runs: Path) -> OmniModel:
+    """The specialists as one mixture, its routers aimed at the modalities."""
+    model = with_deltas(_dense(runs), mini_moe())
+    _connect(model, runs, ("vision", "speech", "sound"))
+    for expert, stage in SPECIALISTS.items():
+        take_expert(model, expert, trained_tensors(runs / stage))
+    teachings = {
+        expert: Teaching(
+            _specialist_after(runs, stage), list(_sets(model, _TAUGHT_BY[stage], "train").values())
+        )
+        for expert, stage in SPECIALISTS.items()
+    }
+    teachings[len(SPECIALISTS)] = Teaching(_dense(runs), list(_sets(model, TEXT, "train").values()))
+    aim_at_modalities(model, teachings)
+    return model
+
+
+def _specialist_after(runs: Path, stage: str) -> OmniModel:
+    model = _specialist(runs)
+    apply_trained(model, runs / stage)
+    return model
+
+
+def _trained_mixture(runs: Path, *stages: str) -> OmniModel:
+    model = with_deltas(_dense(runs), mini_moe())
+    _connect(model, runs, ("vision", "speech", "sound"))
+    for expert, stage in SPECIALISTS.items():
+        take_expert(model, expert, trained_tensors(runs / stage))
+    for stage in stages:
+        apply_trained(model, runs / stage)
+    return model
