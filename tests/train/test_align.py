@@ -1,0 +1,135 @@
+"""Speech aligned with word embeddings."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unimoe.errors import TrainingError
+from unimoe.model.omni import OmniModel
+from unimoe.recipes.tiny import tiny_config
+from unimoe.tokens.sequence import Sample
+from unimoe.train.align import SpeechAlignment, answer_tokens
+from unimoe.train.batches import TrainBatch, TrainSample, train_batch
+
+AUDIO_PAD, END, START = 475, 468, 473
+WORDS = [40, 41, 42]
+
+
+@pytest.fixture
+def model() -> OmniModel:
+    """With a table whose rows are far apart: an embedding at one of them is sure of its word."""
+    torch.manual_seed(3)
+    model = OmniModel(tiny_config())
+    torch.nn.init.normal_(model.core.embed_tokens.weight)
+    model.core.requires_grad_(False)
+    return model
+
+
+def heard(words: list[int], clips: int = 1) -> TrainSample:
+    """An audio of some clips, and the words as the answer."""
+    special = tiny_config().special_tokens
+    assert (special.audio_pad, special.end_of_turn, special.audio_start) == (AUDIO_PAD, END, START)
+    ids = torch.tensor([START, *[AUDIO_PAD] * 20 * clips, 7, *words, END])
+    labels = torch.full_like(ids, -100)
+    labels[-len(words) - 1 :] = ids[-len(words) - 1 :]
+    sample = Sample(
+        input_ids=ids,
+        labels=labels,
+        audio_states=torch.randn(clips, 150, 32),
+        audio_grid_thw=torch.tensor([clips]),
+        token_counts={},
+    )
+    return TrainSample(sample, "asr", "audio")
+
+
+def rows(*of: list[TrainSample]) -> TrainBatch:
+    return train_batch(of, 96, tiny_config())
+
+
+def every_alignment(scores: torch.Tensor, targets: list[int]) -> torch.Tensor:
+    """Minus the log of the summed probabilities of all ways to say the targets, one by one."""
+    total = []
+    for path in itertools.product(range(scores.shape[1]), repeat=len(scores)):
+        collapsed = [c for c, _ in itertools.groupby(path) if c != 0]
+        if collapsed == targets:
+            total.append(scores[range(len(path)), path].sum())
+    return -torch.logsumexp(torch.stack(total), 0)
+
+
+def test_the_loss_is_the_sum_over_all_alignments(
+    model: OmniModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.audio is not None
+    short = torch.randn(1, 20, 64)
+    short[:, 4:] = model.core.embed_tokens.weight[AUDIO_PAD]  # nothing new, and sure of it
+    monkeypatch.setattr(model.audio, "connect", lambda states: short)
+    objective = SpeechAlignment(WORDS)
+    loss = objective(model, rows([heard([41, 40])]), with_z=False)
+    scores = objective.scores(model, short[0]).log_softmax(-1)
+    silence = scores[4:, 0].sum()
+    torch.testing.assert_close(
+        loss.text_sum, every_alignment(scores[:4], [2, 1]) - silence, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_embeddings_of_the_words_cost_less_than_those_of_others(
+    model: OmniModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.audio is not None
+    table = model.core.embed_tokens.weight
+    said = table[[AUDIO_PAD, 41, AUDIO_PAD, 42, *[AUDIO_PAD] * 16]][None]
+    monkeypatch.setattr(model.audio, "connect", lambda states: said)
+    objective = SpeechAlignment(WORDS)
+    right = objective(model, rows([heard([41, 42])]), with_z=False).text_sum
+    wrong = objective(model, rows([heard([42, 41])]), with_z=False).text_sum
+    assert right < 0.5 * wrong
+
+
+def test_packing_changes_no_loss_and_counts_the_end_of_the_turn(model: OmniModel) -> None:
+    objective = SpeechAlignment(WORDS)
+    first, second = heard([41, 40]), heard([42], clips=2)
+    together = objective(model, rows([first, second]), with_z=False)
+    apart = [objective(model, rows([one]), with_z=False).text_sum for one in (first, second)]
+    torch.testing.assert_close(together.text_sum, sum(apart))
+    assert together.token_losses.shape == (5,)
+    torch.testing.assert_close(together.token_losses.sum(), together.text_sum.detach())
+
+
+def test_the_connector_learns_and_the_core_is_not_run(
+    model: OmniModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*of: object, **more: object) -> None:
+        raise AssertionError("the core was run")
+
+    monkeypatch.setattr(model.core, "forward", fail)
+    SpeechAlignment(WORDS)(model, rows([heard([41, 40])]), with_z=False).text_sum.backward()
+    assert model.audio is not None
+    gradient = model.audio.qformer.projector.weight.grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
+    assert model.core.embed_tokens.weight.grad is None
+
+
+def test_a_token_outside_the_vocabulary_is_named_as_the_fault(model: OmniModel) -> None:
+    with pytest.raises(TrainingError, match="lacks"):
+        SpeechAlignment([40, 41])(model, rows([heard([42])]), with_z=False)
+
+
+def test_rows_without_audio_are_refused(model: OmniModel) -> None:
+    silent = heard([41])
+    batch = rows([silent])
+    batch = batch._replace(batch=replace(batch.batch, audio_states=None))
+    with pytest.raises(TrainingError, match="needs a model that hears"):
+        SpeechAlignment(WORDS)(model, batch, with_z=False)
+
+
+def test_the_vocabulary_is_all_that_answers_hold() -> None:
+    class Two:
+        lengths = (24, 25)
+
+        def __getitem__(self, index: int, /) -> TrainSample:
+            return heard(WORDS[: index + 1])
+
+    assert answer_tokens([Two()]) == {40, 41, END}
