@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ class Journal:
         self._stream = self.path.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
-        """One line, at once in the file."""
-        self._stream.write(json.dumps(record) + "\n")
+        """One line, at once in the file; a value that is no number becomes null."""
+        self._stream.write(json.dumps(_plain(record), allow_nan=False) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
@@ -42,6 +43,14 @@ class Journal:
         partial = self.path.with_suffix(".partial")
         partial.write_text("".join(line + "\n" for line in kept), "utf-8")
         partial.replace(self.path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(member) for key, member in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no NaN
+    return value
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:

@@ -212,7 +212,7 @@ class _Run:
     ) -> ExpertUseByGroup | None:
         """The counts of this step, when it is one whose expert use goes on record."""
         moe, every = self.model.config.core.moe, self.plan.expert_use_every
-        if moe is None or not every or (self.step + 1) % every:
+        if moe is None or not loss.routing or not every or (self.step + 1) % every:
             return None
         use = use or ExpertUseByGroup(moe.router, len(loss.routing), loss.groups.device)
         use.add(loss.routing, loss.groups)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -34,6 +34,7 @@ class ForwardLoss(NamedTuple):
     """Place in `GROUPS` of every token, answers apart; -1 on padding."""
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What a forward is to minimise."""
 
