@@ -13,16 +13,19 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from unimoe.checkpoint.directory import open_checkpoint
 from unimoe.checkpoint.gguf import GGUFFile
-from unimoe.checkpoint.weights import load_model, save_model
+from unimoe.checkpoint.weights import copy_companions, load_model, save_model
 from unimoe.config import (
     AudioConfig,
     CoreConfig,
@@ -31,8 +34,12 @@ from unimoe.config import (
     SpecialTokens,
     VideoConfig,
     VisionConfig,
+    from_dict,
 )
+from unimoe.errors import CheckpointError
 from unimoe.model.allocate import allocate, meta_model
+from unimoe.model.omni import OmniModel
+from unimoe.model.specialists import with_deltas
 from unimoe.parts import cache_directory, fetch, part
 from unimoe.parts.ctranslate2 import whisper_weights
 from unimoe.parts.onnx_weights import dinov2_weights
@@ -148,6 +155,49 @@ def base_directory(*, offline: bool = False) -> Path:
         shutil.rmtree(directory, ignore_errors=True)
         write_base(directory, offline=offline)
     return directory
+
+
+def mini_directory() -> Path:
+    """The checkpoint `mini`: the parts and what was trained on them, written on first use.
+
+    Raises:
+        PartsError: a part cannot be had.
+        CheckpointError: this installation brings no trained tensors, or such of another model.
+    """
+    trained = Path(str(files("unimoe") / "mini"))
+    weights, config = trained / "trained.safetensors", trained / "config.json"
+    if not weights.exists():
+        raise CheckpointError(
+            f"{weights} is not there: this installation brings no trained mini. Train one with "
+            "`unimoe train mini`, or give the directory of a checkpoint"
+        )
+    base = base_directory()
+    digest = hashlib.sha256(weights.read_bytes() + config.read_bytes()).hexdigest()[:12]
+    directory = base.with_name(f"{base.name.replace('-base', '')}-{digest}")
+    if not (directory / "config.json").exists():
+        shutil.rmtree(directory, ignore_errors=True)
+        moe = from_dict(MoEConfig, json.loads(config.read_text("utf-8")))
+        model = with_deltas(load_model(base), moe)
+        _take(model, load_file(weights), weights)
+        save_model(model, directory)
+        copy_companions(open_checkpoint(base), directory)
+    return directory
+
+
+def _take(model: OmniModel, tensors: Mapping[str, Tensor], source: Path) -> None:
+    parameters = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        if name not in parameters or parameters[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{source}: {name} {list(tensor.shape)} has no place in the model of its "
+                "config.json; both must be of the same training"
+            )
+        parameters[name].data = tensor
+    missing = [
+        name for name in parameters if name.endswith("router.weight") and name not in tensors
+    ]
+    if missing:
+        raise CheckpointError(f"{source}: holds no {missing[0]}; it is cut short")
 
 
 def write_base(directory: Path, *, offline: bool = False) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 import torch
 
 from unimoe.checkpoint.directory import read_config
+from unimoe.checkpoint.mini import mini_directory
 from unimoe.checkpoint.weights import load_model, tensor_report
 from unimoe.config import MediaLimits
 from unimoe.errors import CheckpointError, RequestError
@@ -274,10 +275,7 @@ def _check_output_form(output_form: Sequence[str], heads_aside: Collection[str])
 
 def _checkpoint_directory(ckpt: str | Path) -> Path:
     if ckpt == "mini":
-        raise CheckpointError(
-            "the checkpoint 'mini' is not available yet; give the directory of one, "
-            "or make a random one with `unimoe tiny DIR`"
-        )
+        return mini_directory()
     directory = Path(ckpt)
     if directory.is_file():
         raise CheckpointError(

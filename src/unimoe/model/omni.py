@@ -182,8 +182,14 @@ class OmniModel(nn.Module):
             ),
             Medium("audio", tokens.audio_pad, self.audio, audio_features, audio_states, per_clip),
         ):
-            embeds = merge(embeds, input_ids, medium)
+            with self.core_precision():
+                embeds = merge(embeds, input_ids, medium)
         return embeds
+
+    def core_precision(self) -> torch.autocast:
+        """Within it, connectors that learn in float32 beside a bf16 core compute in bf16."""
+        is_half = self.dtype == torch.bfloat16
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=is_half)
 
     def _positions(
         self,

@@ -60,11 +60,12 @@ class SpeechAlignment:
         if model.audio is None or inputs.audio_states is None or inputs.labels is None:
             raise TrainingError("alignment needs a model that hears, audio, and transcripts")
         spoken = self._spoken(model, batch)
-        embeddings = model.audio.connect(inputs.audio_states).flatten(0, 1).float()
+        with model.core_precision():
+            embeddings = model.audio.connect(inputs.audio_states).flatten(0, 1)
         steps = [sample.num_steps for sample in spoken]
         padded = torch.nn.utils.rnn.pad_sequence(list(torch.split(embeddings, steps)))
         losses = functional.ctc_loss(
-            self.scores(model, padded).log_softmax(-1),  # [steps, samples, classes]
+            self.scores(model, padded).float().log_softmax(-1),  # [steps, samples, classes]
             torch.cat([sample.targets for sample in spoken]),
             torch.tensor(steps),
             torch.tensor([len(sample.targets) for sample in spoken]),
@@ -85,9 +86,9 @@ class SpeechAlignment:
         blank = model.config.special_tokens.audio_pad
         assert blank is not None  # a model that hears has the placeholder
         rows = torch.cat([torch.tensor([blank]), self._token_ids])
-        table = model.core.embed_tokens.weight[rows].detach().float()
-        offsets = table.square().sum(-1) / 2
-        return SHARPNESS * (functional.linear(embeddings, table) - offsets)
+        table = model.core.embed_tokens.weight[rows].detach()
+        offsets = table.float().square().sum(-1) / 2
+        return SHARPNESS * (functional.linear(embeddings.to(table.dtype), table) - offsets)
 
     def _spoken(self, model: OmniModel, batch: TrainBatch) -> list[_Spoken]:
         inputs, special = batch.batch, model.config.special_tokens
