@@ -35,7 +35,7 @@ from unimoe.errors import DataError, MediaError
 from unimoe.media.audio import AudioSource
 from unimoe.media.encode import encode_audio, encode_image, encode_video
 
-_EXAMPLES_PER_TASK = 6
+_NUM_EXAMPLES, _EXAMPLES_PER_TASK = 30, 15
 _TOLD_EVERY_S = 5.0
 
 _logger = logging.getLogger(__name__)
@@ -164,8 +164,7 @@ class DatasetWriter:
         self._close_manifests()
         self._path("dataset.json").write_text(json.dumps(self.facts.row(), indent=1) + "\n")
         write_card(self._path("card.md"), card, self.facts)
-        chosen = [e[2] for _, found in sorted(self._examples.items()) for e in sorted(found)[::-1]]
-        draw_contact_sheet(chosen, self._building).save(
+        draw_contact_sheet(self._shown(), self._building).save(
             self._path("contact_sheet.png"), optimize=True
         )
         _logger.info("%s: %s samples", self.facts.name, f"{len(self._ids):,}")
@@ -197,6 +196,12 @@ class DatasetWriter:
                     "training. Put it into validation or test"
                 )
         self._split_of.update(dict.fromkeys(keys, split))
+
+    def _shown(self) -> list[OmniSample]:
+        """Examples of every task, 30 in all where there are enough and few enough tasks."""
+        num_each = max(2, _NUM_EXAMPLES // len(self._examples))
+        found = [sorted(self._examples[task])[::-1][:num_each] for task in sorted(self._examples)]
+        return [sample for examples in found for *_, sample in examples]
 
     def _keep(self, kind: str, data: bytes, ending: str) -> str:
         path = f"{kind}/{hashlib.sha256(data).hexdigest()[:20]}.{ending}"

@@ -42,7 +42,7 @@ def encode_image(image: Image.Image) -> bytes:
             f"a picture of mode {image.mode}; need RGB or L. Lay it on a background and convert it"
         )
     target = BytesIO()
-    # Method 2: pictures of 168 pixels take 3 ms instead of 12, for 2 % more bytes.
+    # Method 2: a drawing of 168 pixels takes 8 ms and 8.2 kB, by method 4 16 and 7.7.
     image.convert("RGB").save(target, "webp", lossless=True, quality=50, method=2)
     return target.getvalue()
 
