@@ -75,7 +75,6 @@ def test_every_command_explains_itself(run, command):
         (["chat", "--top-k", "many"], 2, "--top-k"),
         (["chat", "--dtype", "int3"], 2, "--dtype"),
         (["inspect"], 2, "Missing argument"),
-        (["chat", "Hi"], 1, "'mini' is not available yet"),
         (["chat", "Hi", "--model", "no/such/place"], 1, "no/such/place"),
         (["chat", "-", "--model", "no/such/place"], 2, "stdin is empty"),
         (["chat", "Hi", "--top-p", "0.5"], 2, "no effect at temperature 0"),

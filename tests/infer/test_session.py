@@ -145,9 +145,9 @@ def test_an_impossible_option_is_refused_when_asked_not_when_read(session):
         session.stream("Hello", max_new_tokens=5000)
 
 
-def test_mini_says_that_it_is_not_there_yet():
-    with pytest.raises(CheckpointError, match=r"'mini' is not available yet.*unimoe tiny"):
-        OmniInference()
+def test_without_a_name_mini_is_put_together(monkeypatch, tiny_directory):
+    monkeypatch.setattr("unimoe.infer.session.mini_directory", lambda: tiny_directory)
+    assert OmniInference().model.config.core.num_layers == 3
 
 
 def test_a_file_is_no_checkpoint_directory(tmp_path):
