@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
@@ -233,9 +234,7 @@ def _language_tensors(gguf: Path) -> dict[str, Tensor]:
     return {f"core.{name}": value.detach() for name, value in core.named_parameters()}
 
 
-def _vision_tensors(
-    weights: Mapping[str, np.ndarray[Any, Any]], config: OmniConfig
-) -> dict[str, Tensor]:
+def _vision_tensors(weights: Mapping[str, NDArray[Any]], config: OmniConfig) -> dict[str, Tensor]:
     assert config.vision is not None
     tensors = {name: torch.from_numpy(np.array(values)) for name, values in weights.items()}
     name = "embeddings.position_embeddings"
@@ -253,9 +252,7 @@ def _resampled(positions: Tensor, side: int) -> Tensor:
     return torch.cat([own, smaller.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
-def _audio_tensors(
-    weights: Mapping[str, np.ndarray[Any, Any]], config: OmniConfig
-) -> dict[str, Tensor]:
+def _audio_tensors(weights: Mapping[str, NDArray[Any]], config: OmniConfig) -> dict[str, Tensor]:
     """Encoder and Q-Former; positions as many as clips have, and hardly any unused vocabulary."""
     assert config.audio is not None
     places = {"model.encoder.": "audio.tower.", "model.decoder.": "audio.qformer.decoder."}
