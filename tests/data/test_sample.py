@@ -1,3 +1,4 @@
+import contextlib
 import json
 from pathlib import Path
 
@@ -67,6 +68,19 @@ def test_a_written_sample_reads_back(turns: list[Turn], task: str, traits: dict[
     sample = OmniSample(id="x", conversations=tuple(text), task=task, traits=traits)
 
     assert sample_of_row(json.loads(json.dumps(row_of_sample(sample)))) == sample
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*sorted(RELEASED), "traits", "task"]), json_values))
+def test_a_hostile_row_only_fails(change: dict[str, object]) -> None:
+    with contextlib.suppress(DataError):
+        sample_of_row({**RELEASED, **change})
 
 
 def test_a_manifest_reads_any_sample_by_number(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ class DatasetWriter:
         """Write card and contact sheet, and put the folder in its place.
 
         Raises:
-            DataError: a split declared by its samples is empty, or nothing was added.
+            DataError: nothing was added to training or test.
         """
         if not self.facts.samples["train"] and not self.facts.samples["test"]:
             raise DataError(f"{self.facts.name}: no samples were added to training or test")
