@@ -86,18 +86,21 @@ def noisy(samples: Samples, rng: np.random.Generator) -> Samples:
     if rng.random() < 0.15:
         times = np.arange(len(samples)) / AUDIO_RATE_HZ
         base = rng.choice([50, 60]) * rng.choice([1, 2, 3])
-        noise = sum(np.sin(2 * np.pi * base * k * times) / k for k in (1, 2, 3))
+        waves = [np.sin(2 * np.pi * base * k * times) / k for k in (1, 2, 3)]
+        noise = np.sum(waves, axis=0).astype(np.float32)
     else:
         noise = coloured_noise(len(samples), rng.uniform(0, 1), rng)
     signal_decibels = rng.uniform(_MIN_SIGNAL_DECIBELS, _MAX_SIGNAL_DECIBELS)
     gain = loudness(samples) / max(loudness(noise), 1e-9) * 10 ** (-signal_decibels / 20)
-    return (samples + gain * noise).astype(np.float32)
+    changed: Samples = samples + np.float32(gain) * noise
+    return changed
 
 
 def quieter(samples: Samples, rng: np.random.Generator) -> Samples:
     """At another level, peak from 0.05 to 0.95."""
     peak = float(np.abs(samples).max(initial=1e-9))
-    return (samples * (np.exp(rng.uniform(np.log(0.05), np.log(0.95))) / peak)).astype(np.float32)
+    changed: Samples = samples * np.float32(np.exp(rng.uniform(np.log(0.05), np.log(0.95))) / peak)
+    return changed
 
 
 EFFECTS: tuple[Effect, ...] = (repaced, reverberant, tilted, telephoned, noisy, quieter)
@@ -109,7 +112,8 @@ def coloured_noise(num_samples: int, colour: float, rng: np.random.Generator) ->
     spectrum = np.fft.rfft(rng.standard_normal(num_samples))
     hertz = np.fft.rfftfreq(num_samples, 1 / AUDIO_RATE_HZ)
     noise = np.fft.irfft(spectrum / np.clip(hertz, 20, None) ** colour, num_samples)
-    return (noise / max(noise.std(), 1e-9)).astype(np.float32)
+    levelled: Samples = (noise / max(float(noise.std()), 1e-9)).astype(np.float32)
+    return levelled
 
 
 def loudness(samples: np.ndarray) -> float:
@@ -120,4 +124,4 @@ def loudness(samples: np.ndarray) -> float:
 def limited(samples: Samples) -> Samples:
     """Not above full scale."""
     peak = float(np.abs(samples).max(initial=0.0))
-    return samples if peak <= 1 else (samples / peak).astype(np.float32)
+    return samples if peak <= 1 else samples / np.float32(peak)

@@ -142,7 +142,8 @@ class SoundFont:
         tone = self._waves[whole] * (1 - part) + self._waves[whole + 1] * part
         tone[is_over] = 0.0
         gain = 10 ** (-zone.get(_ATTENUATION, 0) / 10 / 20)
-        return (tone / 32768 * gain * self._envelope(zone, note, release)).astype(np.float32)
+        shaped: Samples = tone.astype(np.float32) * self._envelope(zone, note, release)
+        return shaped * np.float32(gain / 32768)
 
     def _envelope(self, zone: Generators, note: Note, release: float) -> Samples:
         times = np.arange(round((note.held_seconds + release) * AUDIO_RATE_HZ)) / AUDIO_RATE_HZ

@@ -29,7 +29,6 @@ from unimoe.data.build.effects import (
     repeated,
 )
 from unimoe.data.build.questions import Asked, capital, short, turns_of
-from unimoe.data.build.sentences import number_words
 from unimoe.data.build.soundfont import Note, SoundFont
 from unimoe.data.card import DataCard
 from unimoe.data.sample import OmniSample
@@ -43,6 +42,7 @@ Samples = Float32[np.ndarray, "samples"]
 
 NAME_QUESTION = "What do you hear?"
 _NAME_QUESTIONS = (NAME_QUESTION, NAME_QUESTION, "What is this sound?", "Which sound is this?")
+_INSTRUMENT_QUESTIONS = (NAME_QUESTION, "Which instrument is playing?", "What instrument is this?")
 _PARTS = ("tuxpaint", "timgm6mb")
 _SOUNDFONT = Path("usr/share/sounds/sf2/TimGM6mb.sf2")
 _STAMPS = Path("usr/share/tuxpaint/stamps")
@@ -234,7 +234,7 @@ def _clip(
 def _named(shown: SoundClass, others: Sequence[SoundClass], task: str, dice: Dice) -> Clip:
     name = _naming(NAME_QUESTION, shown)
     is_shown = dice.rng.random() < 0.5
-    other = others[dice.rng.integers(len(others))]
+    other = others[int(dice.rng.integers(len(others)))]
     asked = shown if is_shown else other
     answer = "yes" if asked.name == shown.name else "no"
     presence = short(f"Do you hear {asked.phrase}?", answer, "presence")
@@ -262,7 +262,7 @@ def _music(
         name._replace(accepted=(instrument.phrase, instrument.name)),
         short("Do the notes rise or fall?", "rise" if keys[-1] > keys[0] else "fall", "direction"),
         short("Is the music fast or slow?", "fast" if is_fast else "slow", "pace"),
-        short("How many notes are played?", number_words(len(keys)), "note_count"),
+        short("How many notes are played?", str(len(keys)), "note_count"),
     ]
     # Instruments and ways of playing take turns to be what the test asks.
     first = (index // len(INSTRUMENTS)) % 2 * (1 + index % 3)
@@ -316,7 +316,7 @@ def _both(first: SoundClass, last: SoundClass) -> Asked:
 def _count(index: int, dice: Dice) -> Clip:
     stroke = STROKES[index % len(STROKES)]
     count = 1 + (index // len(STROKES)) % 5
-    asked = short(f"How many times does {stroke.phrase}?", number_words(count), "sound_count")
+    asked = short(f"How many times does {stroke.phrase}?", str(count), "sound_count")
     traits = {"sound": stroke.name, "count": str(count)}
     return Clip(repeated(stroke, count, dice), "sound_count", (asked,), traits)
 
@@ -331,7 +331,7 @@ def _sample(
     path = writer.audio(key, changed, AUDIO_RATE_HZ)
     asked = list(clip.asked) if split == "train" else [clip.asked[0]]
     if split == "train":
-        rng.shuffle(asked)  # type: ignore[arg-type]
+        rng.shuffle(asked)
         asked = [_reworded(each, rng) for each in asked]
     return OmniSample(
         id=f"sounds {key}",
@@ -346,7 +346,5 @@ def _sample(
 def _reworded(asked: Asked, rng: np.random.Generator) -> Asked:
     if asked.question != NAME_QUESTION:
         return asked
-    questions = _NAME_QUESTIONS
-    if asked.kind == "instrument":
-        questions = (NAME_QUESTION, "Which instrument is playing?", "What instrument is this?")
+    questions = _INSTRUMENT_QUESTIONS if asked.kind == "instrument" else _NAME_QUESTIONS
     return asked._replace(question=str(rng.choice(questions)))

@@ -2,7 +2,7 @@
 
 In:  folders of the parts of `voices`, `wordnet`, `chatterbot` and `asterisk`.
 Out: a data set of one recording and its transcript a sample. In training half of the recordings
-     sound as rooms and lines make them. The test holds, as trait "group": other sentences by the
+     sound as rooms and lines make them. The test holds, as trait "voices": other sentences by the
      training voice, by further training voices, by voices never heard, and recordings of a person.
 """
 
@@ -78,6 +78,7 @@ class Spoken(NamedTuple):
     sentence: Sentence
     voice: str
     group: str
+    """Of voices: training, further training or held out."""
 
 
 class Recording(NamedTuple):
@@ -163,7 +164,7 @@ def _apart_plan(
     first, *_ = counts
     start = _scaled(counts[first], scale)
     sentences = draw_sentences(pool, split, start, seed=seed)
-    yield from (Spoken(sentence, first, "training voice") for sentence in sentences)
+    yield from (Spoken(sentence, first, "training") for sentence in sentences)
     taken = {sentence.key for sentence in sentences}
     others = [name for name in counts if name != first for _ in range(_scaled(counts[name], scale))]
     rest = [sentence for sentence in pool if sentence.key not in taken]
@@ -171,7 +172,7 @@ def _apart_plan(
     # Dealt by hash, so that no voice has a kind of sentence to itself.
     further.sort(key=lambda sentence: unit_hash(f"voice {sentence.key}", seed))
     for sentence, name in zip(further, others, strict=False):
-        yield Spoken(sentence, name, "further training voices")
+        yield Spoken(sentence, name, "further training")
 
 
 def _test_plan(pool: Sequence[Sentence], seed: int, scale: float) -> Iterator[Spoken]:
@@ -185,8 +186,8 @@ def _test_plan(pool: Sequence[Sentence], seed: int, scale: float) -> Iterator[Sp
 
 def _group(name: str) -> str:
     if name in HELD_OUT_VOICES:
-        return "held-out voices"
-    return "training voice" if name == "hibari" else "further training voices"
+        return "held out"
+    return "training" if name == "hibari" else "further training"
 
 
 def _scaled(count: int, scale: float) -> int:
@@ -206,7 +207,7 @@ def _spoken_sample(
     path = writer.audio(key, samples, AUDIO_RATE_HZ)
     traits = {
         "voice": spoken.voice,
-        "group": spoken.group,
+        "voices": spoken.group,
         "kind": spoken.sentence.kind,
         "sentence": spoken.sentence.key,
     }
@@ -220,7 +221,7 @@ def _human_sample(writer: DatasetWriter, source: Path, recording: Recording) -> 
     sound = writer.audio(recording.file, load_audio(path).samples, AUDIO_RATE_HZ)
     traits = {
         "voice": HUMAN,
-        "group": "human",
+        "voices": "human",
         "kind": recording.kind,
         "sentence": words_of(recording.text),
     }
