@@ -45,7 +45,7 @@ def test_recorded_numbers_have_the_shapes_of_what_is_compared() -> None:
 def test_made_up_inputs_look_like_real_ones() -> None:
     assert float(np.abs(probe_pixels()).max()) < 3
     assert float(np.abs(probe_mel()).max()) < 1.5
-    assert len(np.unique(probe_mel())) > 10_000
+    assert float(probe_mel().std()) > 0.2
 
 
 def test_a_difference_beyond_the_tolerance_is_wrong() -> None:

@@ -38,7 +38,7 @@ _WITHIN = 2e-4
 """Float32 in another order of sums; reached were 2e-5 to 6e-5 on values up to 19."""
 _ANSWERS = {
     "What is the capital of France?": "The capital of France is Paris.",
-    "Say hello.": "Hello!",
+    "What is 7 + 5?": "7 + 5 = 12",
 }
 _BLOCK = 32
 
@@ -79,7 +79,10 @@ def probe_mel() -> Float32[np.ndarray, "1 80 3000"]:
     """A made-up log-mel of 30 seconds: waves that wander through the frequencies."""
     bins, frames = np.mgrid[0:80, 0:3000].astype(np.float64)
     wave = 0.6 * np.sin(0.11 * frames + 0.2 * bins) * np.cos(0.013 * frames - 0.05 * bins)
-    return (wave + 0.3 * np.sin(0.7 * bins)).astype(np.float32)[None]
+    mel: Float32[np.ndarray, "1 80 3000"] = (wave + 0.3 * np.sin(0.7 * bins)).astype(np.float32)[
+        None
+    ]
+    return mel
 
 
 def q4_1_values(
@@ -163,7 +166,7 @@ def _check_smollm2(name: str, folder: Path) -> Iterator[PartCheck]:
         model = OmniInference(f"{place}/model", device_map="cpu", dtype="float32")
         for question, wanted in _ANSWERS.items():
             answer = model.chat(question, max_new_tokens=24).text
-            yield PartCheck(name, question, repr(answer), answer.startswith(wanted))
+            yield PartCheck(name, question, repr(answer), wanted in answer)
 
 
 def _decoded_twice(name: str, path: Path) -> PartCheck:
