@@ -278,8 +278,47 @@ def show(
     print(describe_manifest(path) if path.is_file() else describe_set(set_folder(name)))
 
 
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="What to train, as in tiny.")],
+    *,
+    stage: Annotated[
+        str | None, typer.Option(help="Of the recipe.", show_default="all in their order")
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="A folder a stage.", show_default="runs/RECIPE"),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="train.FIELD=VALUE", help="Change the plan; repeatable."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run ended.")] = False,
+) -> None:
+    """Train a model by the stages of a recipe.
+
+    Ctrl-C ends after the current step with a saved state; --resume goes on from the newest one, as
+    it does after a crash. Every stage leaves its plan, its journal and its learned tensors.
+    """
+    from unimoe.recipes import stages_of
+    from unimoe.train.stages import run_stages
+
+    folder = Path(f"runs/{recipe}" if out is None else out)
+    outcomes = run_stages(
+        recipe, stages_of(recipe), folder, only=stage, overrides=override or (), resume=resume
+    )
+    for outcome in outcomes:
+        print(f"{outcome.folder}: {outcome.reason} after {outcome.steps} steps")
+    if outcomes and outcomes[-1].reason == "stopped":
+        raise typer.Exit(130)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
+    if arguments is None and "train" in sys.argv[1:2]:
+        from unimoe.train.environment import restart_keeping_pages
+
+        restart_keeping_pages()
     words = list(sys.argv[1:] if arguments is None else arguments)
     wants_traceback = _take_flag(words, "--debug")
     logging.basicConfig(level=logging.WARNING, format="unimoe: %(message)s")
