@@ -458,6 +458,8 @@ class PreparedSet:
             header = json.loads(stream.readline())
             start = stream.tell()
             for line in stream:
+                if not line.endswith(b"\n"):
+                    break  # half-written when the preparation was killed
                 record = json.loads(line)
                 if "bad" in record:
                     self.bad[record["bad"]] += 1

@@ -86,7 +86,8 @@ def train(
         ConfigError: the plan names parameters or sources that are not there.
         DataError: a source cannot be used.
     """
-    with torch.random.fork_rng(devices=[]):
+    folder.mkdir(parents=True, exist_ok=True)
+    with held_lock(folder / ".lock", TrainingError), torch.random.fork_rng(devices=[]):
         run = _Run(
             model, sources, plan, folder, objective=objective, resume=resume, on_record=on_record
         )
@@ -114,8 +115,6 @@ class _Run:
         self.guard = Guard()
         self.step = 0
         self.on_record = on_record
-        folder.mkdir(parents=True, exist_ok=True)
-        self.lock = held_lock(folder / ".lock", TrainingError)
         states = state_paths(folder)
         if states and not resume:
             raise TrainingError(
@@ -139,7 +138,7 @@ class _Run:
         if self.step == 0:
             report = learning_report(self.learner.learned, self.model)
             self._write({"step": 0, "event": "began", "learns": report.splitlines()})
-        with self.lock, contextlib.closing(self.journal), _stop_signals() as stopping:
+        with contextlib.closing(self.journal), _stop_signals() as stopping:
             while self.step < self.plan.steps and not stopping.is_set():
                 self._one_step()
                 plan, is_last = self.plan, self.step == self.plan.steps
