@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
 from unimoe.checkpoint.directory import open_checkpoint
 from unimoe.checkpoint.gguf import GGUFFile
+from unimoe.checkpoint.packed import read_packed
 from unimoe.checkpoint.weights import copy_companions, load_model, save_model
 from unimoe.config import (
     AudioConfig,
@@ -179,7 +179,7 @@ def mini_directory() -> Path:
         shutil.rmtree(directory, ignore_errors=True)
         moe = from_dict(MoEConfig, json.loads(config.read_text("utf-8")))
         model = with_deltas(load_model(base), moe)
-        _take(model, load_file(weights), weights)
+        _take(model, read_packed(weights), weights)
         save_model(model, directory)
         copy_companions(open_checkpoint(base), directory)
     return directory
@@ -193,7 +193,7 @@ def _take(model: OmniModel, tensors: Mapping[str, Tensor], source: Path) -> None
                 f"{source}: {name} {list(tensor.shape)} has no place in the model of its "
                 "config.json; both must be of the same training"
             )
-        parameters[name].data = tensor
+        parameters[name].data = tensor.to(parameters[name].dtype)
     missing = [
         name for name in parameters if name.endswith("router.weight") and name not in tensors
     ]
