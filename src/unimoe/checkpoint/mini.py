@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from unimoe.checkpoint.directory import open_checkpoint
 from unimoe.checkpoint.gguf import GGUFFile
-from unimoe.checkpoint.packed import read_packed
+from unimoe.checkpoint.packed import read_packed, write_packed
 from unimoe.checkpoint.weights import copy_companions, load_model, save_model
 from unimoe.config import (
     AudioConfig,
@@ -36,6 +36,7 @@ from unimoe.config import (
     VideoConfig,
     VisionConfig,
     from_dict,
+    to_dict,
 )
 from unimoe.errors import CheckpointError
 from unimoe.model.allocate import allocate, meta_model
@@ -185,6 +186,22 @@ def mini_directory() -> Path:
     return directory
 
 
+def export_trained(model: OmniModel, directory: Path) -> None:
+    """Write what `mini_directory` puts on the parts: everything that no part brought."""
+    moe = model.config.core.moe
+    assert moe is not None and moe.delta_rank is not None  # the mixture of deltas
+    directory.mkdir(parents=True, exist_ok=True)
+    trained = {name: parameter for name, parameter in model.named_parameters() if _is_trained(name)}
+    write_packed(trained, directory / "trained.safetensors")
+    (directory / "config.json").write_text(json.dumps(to_dict(moe), indent=2) + "\n", "utf-8")
+
+
+def _is_trained(name: str) -> bool:
+    if name.startswith(("audio.qformer.", "vision.aligner.")):
+        return not name.endswith("embed_tokens.weight")
+    return ".ffn.router." in name or ".deltas.routed." in name or ".deltas.shared." in name
+
+
 def _take(model: OmniModel, tensors: Mapping[str, Tensor], source: Path) -> None:
     parameters = dict(model.named_parameters())
     for name, tensor in tensors.items():
@@ -194,9 +211,7 @@ def _take(model: OmniModel, tensors: Mapping[str, Tensor], source: Path) -> None
                 "config.json; both must be of the same training"
             )
         parameters[name].data = tensor.to(parameters[name].dtype)
-    missing = [
-        name for name in parameters if name.endswith("router.weight") and name not in tensors
-    ]
+    missing = [name for name in parameters if _is_trained(name) and name not in tensors]
     if missing:
         raise CheckpointError(f"{source}: holds no {missing[0]}; it is cut short")
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from unimoe.checkpoint.mini import base_directory
+from unimoe.checkpoint.mini import base_directory, export_trained
 from unimoe.checkpoint.weights import load_model
 from unimoe.config import MoEConfig
 from unimoe.data.manifest import read_manifest
@@ -113,6 +113,7 @@ def mini_stages() -> dict[str, Stage]:
             "the mixture, balanced, at a lower rate",
             _plan(150, dict.fromkeys(_EVERYTHING, 1.0), _MIXTURE, lr=1e-4),
             lambda runs: _trained_mixture(runs, "routing", "mixed"),
+            finish=lambda model, runs: export_trained(model, runs / "trained"),
         ),
     }
 
@@ -153,6 +154,7 @@ def _stage(
     model_of: Callable[[Path], OmniModel],
     *,
     is_alignment: bool = False,
+    finish: Callable[[OmniModel, Path], None] | None = None,
 ) -> Stage:
     def material(plan: Plan, runs: Path) -> Material:
         model = model_of(runs)
@@ -164,7 +166,7 @@ def _stage(
         _keep_precise(model, plan.learns)
         return Material(model=model, sources=sources, validation=validation, objective=objective)
 
-    return Stage(caption=caption, plan=plan, material=material)
+    return Stage(caption=caption, plan=plan, material=material, finish=finish)
 
 
 def _sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, PreparedSet]:
