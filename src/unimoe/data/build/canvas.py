@@ -81,8 +81,12 @@ def lay(picture: Image.Image, sprite: Image.Image, spot: Spot, angle: float = 0.
 
 def shade(colour: str, rng: random.Random) -> RGB:
     """A colour of that name."""
+    if colour in ("black", "gray"):  # unequal steps would tint them
+        steps = [rng.randint(-_JITTER, _JITTER)] * 3
+    else:
+        steps = [rng.randint(-_JITTER, _JITTER) for _ in range(3)]
     red, green, blue = (
-        min(255, max(0, value + rng.randint(-_JITTER, _JITTER))) for value in COLOURS[colour]
+        min(255, max(0, value + step)) for value, step in zip(COLOURS[colour], steps, strict=True)
     )
     return red, green, blue
 

@@ -18,6 +18,7 @@ KINDS = ("colour", "count", "position", "shape", "relation", "presence", "size",
 _CLEARLY = SIDE / 7
 _OFF_CENTRE = SIDE / 12
 _LARGER = 1.5
+_MAX_COUNT = 6
 _PLURALS = {
     "butterfly": "butterflies",
     "ladybug": "ladybugs",
@@ -118,22 +119,18 @@ def _shapes(scene: Scene, rng: random.Random) -> Iterator[Asked]:
 
 
 def _counts(scene: Scene, rng: random.Random) -> Iterator[Asked]:
-    kinds = {thing.kind for thing in scene.things}
-    for kind in sorted(kinds, key=lambda kind: kind.words):
-        number = len(scene.of(name=kind.name))
-        yield short(f"How many {plural(Kind(kind.name))} are there?", str(number), "count")
+    counts = {"things": len(scene.things)}
+    for thing in scene.things:
+        kind = thing.kind
+        counts[plural(Kind(kind.name))] = len(scene.of(name=kind.name))
         if kind.colour:
-            number = len(scene.of(name=kind.name, colour=kind.colour))
-            yield short(f"How many {plural(kind)} are there?", str(number), "count")
-    for colour in COLOURS:
-        number = len(scene.of(colour=colour))
-        if number > 0:
-            yield short(f"How many {colour} shapes are there?", str(number), "count")
+            counts[plural(kind)] = len(scene.of(name=kind.name, colour=kind.colour))
+            counts[f"{kind.colour} shapes"] = len(scene.of(colour=kind.colour))
     absent = rng.choice([n for n in (*SHAPES, "car", "dog", "tree") if not scene.of(name=n)])
-    yield short(f"How many {absent}s are there?", "0", "count")
-    if len(scene.things) <= 6:
-        question = rng.choice(("How many things are there?", "How many objects do you see?"))
-        yield short(question, str(len(scene.things)), "count")
+    counts[f"{absent}s"] = 0
+    for things, number in counts.items():
+        if number <= _MAX_COUNT:
+            yield short(f"How many {things} are there?", str(number), "count")
 
 
 def _positions(scene: Scene, rng: random.Random) -> Iterator[Asked]:

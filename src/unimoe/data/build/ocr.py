@@ -1,0 +1,248 @@
+"""Reading: words, numbers and codes, rendered in many letters and colours.
+
+In:  the parts `fonts` and `wordnet` (for words in use).  Out: a data set of 168-pixel pictures.
+Two families of letters are never learnt from, and no word or code of the test is in training.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+
+from unimoe.data import DataCard, DatasetWriter, OmniSample, Split, SplitRatios, split_of
+from unimoe.data.build.canvas import COLOURS, RGB, SIDE, Spot, lay, make_background, shade
+from unimoe.data.build.corpora import read_glosses
+from unimoe.data.build.questions import Asked, turns_of
+from unimoe.errors import DataError
+from unimoe.parts import fetch, part
+
+TASK = "ocr"
+PARTS = ("fonts", "wordnet")
+HELD_OUT_FAMILIES = ("Cabin", "Old Standard")
+_NUM_PICTURES: dict[Split, int] = {"train": 3000, "validation": 200, "test": 600}
+_QUESTIONS = (
+    "What does it say?",
+    "What is written here?",
+    "Read the text.",
+    "What does the text say?",
+    "Read what is in the picture.",
+)
+_RATIOS = SplitRatios(train=0.8, validation=0.05, test=0.15)
+_LEAST_USES = 20
+# Cuts whose strokes vanish, or that show other letters than those written.
+_LEFT_OUT = re.compile("Thin|ExtraLight|Light|Book|Code|Sans Mono Oblique")
+# Not to be read on a light ground.
+_FAINT = ("yellow",)
+_DARK: tuple[RGB, ...] = ((20, 20, 24), (30, 40, 90), (70, 20, 60), (20, 70, 50))
+_LETTER_PIXELS = 64
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# Without those that look alike in some letters: 0 and O, 1 and I and l.
+_CODE_SIGNS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+
+_CARD = DataCard(
+    subject="A word of 3 to 9 letters, a number, a code, two words or two numbers, in one of "
+    "twenty families of letters. Asked is what it says.",
+    source="Free fonts of Debian; words that WordNet's glosses use twenty times or more.",
+    licence="Fonts: OFL-1.1, Apache-2.0, and the licences of DejaVu and Liberation; pictures made "
+    "with them are free. Words: WordNet licence.",
+    split_rule="By the hash of the word, number or code in lower case. Half of the test is in two "
+    "families of letters that are never learnt from.",
+    notes="Letters are 14 pixels high or more, turned by up to 6 degrees. The case of letters is "
+    "as shown.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Typeface:
+    """A file of letters."""
+
+    family: str
+    path: Path
+
+    @property
+    def is_held_out(self) -> bool:
+        """It is not to be learnt from."""
+        return self.family in HELD_OUT_FAMILIES
+
+
+class Text(NamedTuple):
+    """What is written: one line or two."""
+
+    lines: tuple[str, ...]
+    kind: str
+    """word, number, code or two."""
+
+    @property
+    def words(self) -> str:
+        """As it is read."""
+        return " ".join(self.lines)
+
+
+def build(folder: Path, *, seed: int = 0, scale: float = 1.0) -> None:
+    """Build the data set from its parts, fetched if they are not there yet.
+
+    Args:
+        folder: where the set will stand.
+        seed: of all that is drawn.
+        scale: share of the pictures made.
+    """
+    sources = {name: fetch(part(name)) for name in PARTS}
+    build_ocr(sources, folder, seed=seed, scale=scale)
+
+
+def build_ocr(
+    sources: Mapping[str, Path], folder: Path, *, seed: int = 0, scale: float = 1.0
+) -> None:
+    """Build the data set from unpacked parts, by part name."""
+    typefaces = read_typefaces(sources["fonts"])
+    texts = (text for gloss in read_glosses(sources["wordnet"]) for text in gloss.spoken_texts)
+    lists = _words_by_split(common_words(texts), seed)
+    held_out = {"family": set(HELD_OUT_FAMILIES)}
+    with DatasetWriter(folder, TASK, seed, disjoint=["text"], held_out=held_out) as writer:
+        for split, number in _NUM_PICTURES.items():
+            for index in range(max(2, round(number * scale))):
+                key = f"{split} {index}"
+                rng = random.Random(f"{seed} {TASK} {key}")
+                is_new = split == "test" and index % 2 == 1
+                typeface = _choose(typefaces, is_new, rng)
+                text = _draw_text(split, lists[split], seed, rng)
+                path = writer.image(key, _picture(text, typeface, rng))
+                question = rng.choice(_QUESTIONS)
+                writer.add(split, _sample(key, path, text, typeface, question))
+        writer.close(_CARD)
+
+
+def read_typefaces(folder: Path) -> list[Typeface]:
+    """All upright and italic letters of the folder, in the order of their files.
+
+    Raises:
+        DataError: there are none.
+    """
+    paths = [path for ending in ("ttf", "otf") for path in sorted(folder.rglob(f"*.{ending}"))]
+    found = [
+        Typeface(ImageFont.truetype(path, 20).getname()[0] or path.stem, path)
+        for path in paths
+        if not _LEFT_OUT.search(path.stem)
+    ]
+    if not found:
+        raise DataError(f"{folder}: no .ttf or .otf files; need a part of fonts as unpacked")
+    return found
+
+
+def common_words(texts: Iterable[str]) -> list[str]:
+    """Words of 3 to 9 small letters that are used often enough, in alphabetical order."""
+    uses = Counter(
+        word for text in texts for word in re.findall(r"(?<!\S)[a-z]{3,9}(?=[\s,;.]|$)", text)
+    )
+    return sorted(word for word, number in uses.items() if number >= _LEAST_USES)
+
+
+def split_of_text(text: str, seed: int = 0) -> Split:
+    """The split of all pictures of this word, number or code."""
+    return split_of(f"ocr {text.lower()}", seed, _RATIOS)
+
+
+def _words_by_split(words: Sequence[str], seed: int) -> dict[Split, list[str]]:
+    lists: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
+    for word in words:
+        lists[split_of_text(word, seed)].append(word)
+    empty = [split for split, found in lists.items() if not found]
+    if empty:
+        raise DataError(f"{len(words)} words for three splits, none for {empty[0]}. Give more")
+    return lists
+
+
+def _choose(typefaces: Sequence[Typeface], is_held_out: bool, rng: random.Random) -> Typeface:
+    """Families are equally likely, however many cuts they have."""
+    kept = [face for face in typefaces if face.is_held_out == is_held_out]
+    if not kept:
+        raise DataError(f"no font to draw with; held out are {', '.join(HELD_OUT_FAMILIES)}")
+    family = rng.choice(sorted({face.family for face in kept}))
+    return rng.choice([face for face in kept if face.family == family])
+
+
+def _draw_text(split: Split, words: Sequence[str], seed: int, rng: random.Random) -> Text:
+    make = rng.random()
+    if make < 0.5:
+        return Text((_cased(rng.choice(words), rng),), "word")
+    if make < 0.7:
+        return Text((_signs(split, "0123456789", rng.randint(2, 7), seed, rng),), "number")
+    if make < 0.82:
+        return Text((_signs(split, _CODE_SIGNS, rng.randint(3, 6), seed, rng),), "code")
+    if make < 0.95:
+        case = rng.randrange(2**32)
+        pair = [_cased(word, random.Random(case)) for word in rng.sample(words, 2)]
+        return Text(tuple(pair), "two")
+    pair = [_signs(split, "0123456789", rng.randint(2, 5), seed, rng) for _ in range(2)]
+    return Text(tuple(pair), "two")
+
+
+def _signs(split: Split, signs: str, number: int, seed: int, rng: random.Random) -> str:
+    """Random signs that belong to the split."""
+    while True:
+        text = "".join(rng.choice(signs) for _ in range(number))
+        if split_of_text(text, seed) == split:
+            return text
+
+
+def _cased(word: str, rng: random.Random) -> str:
+    return rng.choice((str.lower, str.lower, str.capitalize, str.upper))(word)
+
+
+def _picture(text: Text, typeface: Typeface, rng: random.Random) -> Image.Image:
+    picture = make_background(rng)
+    colour = rng.choice(tuple(COLOURS))
+    ink = shade(colour, rng)
+    if colour in _FAINT:
+        picture = Image.new("RGB", picture.size, rng.choice(_DARK))
+    elif rng.random() < 0.15:
+        picture = Image.new("RGB", picture.size, ink)
+        ink = (255, 255, 255)
+    letters = _letters(text.lines, typeface, ink)
+    widest = 0.94 * SIDE
+    tallest = 0.3 * SIDE * len(text.lines)
+    largest = min(widest, tallest * max(1.0, letters.width / letters.height))
+    length = largest * rng.uniform(0.75, 1.0)
+    height = length * letters.height / max(letters.size)
+    width = length * letters.width / max(letters.size)
+    x = SIDE / 2 + rng.uniform(-1, 1) * max(0.0, (SIDE - width) / 2 - 6)
+    y = SIDE / 2 + rng.uniform(-1, 1) * max(0.0, (SIDE - height) / 2 - 10)
+    lay(picture, letters, Spot(x, y, length), rng.choice((0, 0, rng.uniform(-6, 6))))
+    return picture
+
+
+def _letters(lines: Sequence[str], typeface: Typeface, ink: RGB) -> Image.Image:
+    """Lines one below the other, RGBA, cut to the letters."""
+    font = ImageFont.truetype(typeface.path, _LETTER_PIXELS)
+    text = "\n".join(lines)
+    pen = ImageDraw.Draw(Image.new("L", (1, 1)))
+    box = pen.multiline_textbbox((0, 0), text, font=font, align="center")
+    size = (round(box[2] - box[0]) + 8, round(box[3] - box[1]) + 8)
+    picture = Image.new("RGBA", size, (*ink, 0))
+    corner = (4 - box[0], 4 - box[1])
+    ImageDraw.Draw(picture).multiline_text(corner, text, font=font, align="center", fill=ink)
+    return picture
+
+
+def _sample(key: str, path: str, text: Text, typeface: Typeface, question: str) -> OmniSample:
+    asked = [Asked(question, text.words, (text.words,))]
+    return OmniSample(
+        id=f"{TASK} {key}",
+        conversations=turns_of(asked, "image"),
+        images=(path,),
+        task=TASK,
+        answers=(text.words,),
+        traits={
+            "kind": text.kind,
+            "text": text.words.lower(),
+            "family": typeface.family,
+            "letters": "held out" if typeface.is_held_out else "training",
+        },
+    )
