@@ -76,6 +76,12 @@ def test_yes_or_no_is_the_first_word(got, right):
     assert is_right("yes_no", ["yes"], got) is right
 
 
+def test_a_mention_is_whole_words_anywhere():
+    assert is_right("mention", ["dog"], "I can hear a dog barking.")
+    assert not is_right("mention", ["dog"], "I can hear dogma.")
+    assert not is_right("mention", ["dog"], "")
+
+
 def test_silence_is_neither_yes_nor_no():
     assert not is_right("yes_no", ["no"], "")
 

@@ -1,5 +1,6 @@
 """Interrupted or not, an evaluation leaves the same records, and they can be judged again."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -167,6 +168,6 @@ def test_kept_states_answer_like_fresh_ones(session, data, tmp_path):
     items = load_items(COLOURS, data)
     fresh = asked(session, items, 8)
     for _ in range(2):
-        states = TowerStates(session.model, tmp_path / "states")
-        kept = asked(session, items, 8, states=states)
+        with contextlib.closing(TowerStates(session.model, tmp_path / "states")) as states:
+            kept = asked(session, items, 8, states=states)
         assert [answer.text for answer in kept.answers] == [a.text for a in fresh.answers]

@@ -8,6 +8,7 @@ unit an answer, or a word of a transcript.
     name     "cherries", "icecream"   accept "cherry", "ice cream"
     literal  "Open 24"                accepts "open 24" only     for text that is read
     yes_no   "Yes, it is."            accepts "yes"
+    mention  "I hear a dog barking."  accepts "dog"          for models that talk too much
     wer      wrong words, after the normaliser of Whisper
 
 Source: the normaliser is transformers' `EnglishTextNormalizer`; its British to American spellings
@@ -27,7 +28,7 @@ from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 from unimoe.errors import DataError
 
-JudgeKind = Literal["exact", "name", "literal", "yes_no", "wer"]
+JudgeKind = Literal["exact", "name", "literal", "yes_no", "mention", "wer"]
 
 _LEAD_IN = re.compile(
     r"^(?:(?:well|yes|no) )?(?:it s|it is|it was|this is|that is|these are|they are|there is"
@@ -75,7 +76,12 @@ class Judges:
             )
         if kind == "wer":
             return min((self._words(answer, got) for answer in accepted), key=_error_rate)
-        is_right = form(kind, got) in {form(kind, answer) for answer in accepted}
+        forms = {form(kind, answer) for answer in accepted}
+        said = form(kind, got)
+        if kind == "mention":
+            is_right = any(f" {wanted} " in f" {said} " for wanted in forms)
+        else:
+            is_right = said in forms
         return Judgement(int(not is_right), 1)
 
     @cached_property

@@ -1,7 +1,7 @@
 """What the routers have become: experts a token by modality, dead experts, how far they part ways.
 
-In:  `ExpertUseRecord` values, of windows, tasks or a training journal.  Out: one record of all,
-and `RoutingSummary`.
+In:  `ExpertUseRecord` values, of windows, tasks, a training journal or one chat.
+Out: one record of all, and `RoutingSummary`.
 Axes: layers = MoE layers, columns = routed | null, groups = what tokens stand for.
 """
 
@@ -15,8 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from unimoe.errors import DataError
-from unimoe.infer.expert_use import ExpertUseRecord
+from unimoe.errors import DataError, RequestError
+from unimoe.infer.engine import generate
+from unimoe.infer.expert_use import ExpertUseByGroup, ExpertUseRecord
+from unimoe.infer.sampling import SamplingOptions
+from unimoe.infer.session import OmniInference
+from unimoe.tokens.batch import collate
+from unimoe.tokens.message import Message
+from unimoe.tokens.sequence import encode_chat
 
 DEAD_SHARE = 0.001
 """An expert that takes fewer tokens of every group is dead."""
@@ -94,6 +100,35 @@ def summarise(record: ExpertUseRecord) -> RoutingSummary:
     return RoutingSummary(
         groups=groups, dead=tuple(dead), divergence_bits=float(np.mean(pairs)) if pairs else 0.0
     )
+
+
+class RoutedChat(NamedTuple):
+    """An answer, and which experts it took to read and to write."""
+
+    text: str
+    expert_use: ExpertUseRecord
+
+
+def routed_chat(
+    session: OmniInference, messages: Sequence[Message], *, max_new_tokens: int = 64
+) -> RoutedChat:
+    """Answer one conversation greedily and record its expert use.
+
+    Raises:
+        RequestError: the model is dense, or as `OmniInference.respond`.
+        MediaError: a medium cannot be used.
+    """
+    model, vocabulary = session.model, session.vocabulary
+    core = model.config.core
+    if core.moe is None:
+        raise RequestError("this model is dense: it has no routers to draw")
+    use = ExpertUseByGroup(core.moe.router, core.num_layers, model.device)
+    prompt = encode_chat(messages, vocabulary, model.config, limits=session.limits)
+    batch = collate([prompt], pad_id=model.config.special_tokens.pad, padding="left")
+    ends = tuple(sorted(vocabulary.end_ids))
+    options = SamplingOptions(max_new_tokens=max_new_tokens, stop_tokens=ends, seed=0)
+    (tokens,) = generate(model, batch, options, expert_use=use).tokens()
+    return RoutedChat(vocabulary.decode(tokens).strip(), use.record())
 
 
 def read_expert_use(path: Path) -> ExpertUseRecord:

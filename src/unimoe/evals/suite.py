@@ -4,6 +4,7 @@ In:  a model, a `Suite`, `EvalOptions`.  Out: a folder with the records of every
 perplexity, and the report.  Called again with the same folder, it goes on where it stopped.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -149,21 +150,20 @@ def evaluate(
         options=_answer_options(options, session.model),
         about={"suite": suite.name, "command": command, "machine": _machine()},
     )
-    states = TowerStates(session.model, options.states)
-    answerer = ModelAnswerer(
-        session.model,
-        session.vocabulary,
-        batch_size=options.batch_size,
-        top_p_routing=options.top_p_routing,
-        states=states,
-    )
     tasks = [suite.task(each) for each in wanted if each != PERPLEXITY]
     # All are read before the first is asked: what is missing is told at once.
-    for items in [
-        load_items(t, options.data, limit=options.limit, seed=options.seed) for t in tasks
-    ]:
-        run_task(items, answerer, tools.judges, folder, progress=progress)
-        _write_expert_use(suite, folder)
+    loaded = [load_items(t, options.data, limit=options.limit, seed=options.seed) for t in tasks]
+    with contextlib.closing(TowerStates(session.model, options.states)) as states:
+        answerer = ModelAnswerer(
+            session.model,
+            session.vocabulary,
+            batch_size=options.batch_size,
+            top_p_routing=options.top_p_routing,
+            states=states,
+        )
+        for items in loaded:
+            run_task(items, answerer, tools.judges, folder, progress=progress)
+            _write_expert_use(suite, folder)
     if PERPLEXITY in wanted and suite.text is not None and folder.result(PERPLEXITY) is None:
         if tools.base is None:
             raise RequestError("the perplexity is a ratio; give the dense base of the model")

@@ -2,21 +2,24 @@
 
 In:  a prompt with signals.  Out: the same prompt with what the towers make of them.
 In memory they are exact, and forgotten after every window of samples. In a folder they stay, as
-float16, for the next evaluation: their part of the work is then done once for all.
+float16 as training does, for the next evaluation: that part of the work is then done once for all.
 Axes: rows = tiles or clips, steps = patches or audio frames.
 """
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unimoe.config import to_dict
+from unimoe.config import OmniConfig, to_dict
+from unimoe.errors import RequestError
+from unimoe.media.image import load_image, tile_image
 from unimoe.model.omni import OmniModel
 from unimoe.tokens.sequence import Sample
 from unimoe.train.features import StateStore
@@ -52,6 +55,15 @@ class TowerStates:
                 changes |= {signals_name: None, states_name: self._states(tower, signals)}
         return dataclasses.replace(prompt, **changes)
 
+    def vision(self, tiles: Float[Tensor, "rows 3 side side"]) -> Float[Tensor, "rows steps width"]:
+        """States of single tiles."""
+        return self._states("vision", tiles)
+
+    def close(self) -> None:
+        """Let others write into the folder."""
+        for store in self._stores.values():
+            store.close()
+
     def forget(self) -> None:
         """Let go of what is in memory."""
         self._seen.clear()
@@ -83,6 +95,27 @@ class TowerStates:
                 return encoder.states(signals.to(model.device, model.dtype)).float().cpu()
 
         return states
+
+
+class TowerEye:
+    """Pictures in numbers: mean and maximum of their patches' states, first tile only."""
+
+    def __init__(self, states: TowerStates, config: OmniConfig) -> None:
+        if config.vision is None:
+            raise RequestError("a probe of the vision tower needs a model that has one")
+        self._states = states
+        self._vision = config.vision
+
+    def features(self, images: Sequence[Path]) -> Float[Tensor, "items features"]:
+        """One row a picture."""
+        rows = []
+        for start in range(0, len(images), _ROWS_AT_ONCE):
+            some = images[start : start + _ROWS_AT_ONCE]
+            tiles = [tile_image(load_image(path), self._vision).pixel_values[0] for path in some]
+            states = self._states.vision(torch.from_numpy(np.stack(tiles)))
+            self._states.forget()
+            rows.append(torch.cat([states.mean(1), states.amax(1)], dim=1))
+        return torch.cat(rows)
 
 
 def _stores(folder: Path, model: OmniModel) -> dict[Tower, StateStore]:
