@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,15 @@ def test_an_interrupted_part_keeps_the_archives_it_has(
     assert not folder_of(part).exists()
     fake_tool(tmp_path / "bin", "apt-get", f"/bin/cp {second} .")
     assert (fetch(part) / "b").read_bytes() == b"B"
+    assert (tmp_path / "calls").read_text() == "x\n"
+
+
+def test_of_two_that_want_a_part_at_once_one_downloads_it(shelf: Path, tmp_path: Path) -> None:
+    fake_tool(tmp_path / "bin", "npm", f"echo x >> {tmp_path}/calls; /bin/cp {shelf}/thing* .")
+    part = thing(shelf, registry="npm")
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(fetch, [part, part]))
+    assert folders == [folder_of(part)] * 2
     assert (tmp_path / "calls").read_text() == "x\n"
 
 

@@ -43,7 +43,7 @@ def test_list_as_json_gives_folder_licence_and_pins(
 def test_pull_prints_folder_and_licence(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["parts", "pull", "all", "--from", str(shelf)]) == 0
     (line,) = capsys.readouterr().out.splitlines()
-    (folder,) = (shelf / "cache" / "parts").iterdir()
+    (folder,) = (shelf / "cache" / "parts").glob("thing-*")
     assert line == f"thing: {folder} [MIT; nobody]"
     assert (folder / "thing/a.txt").read_bytes() == b"A"
 

