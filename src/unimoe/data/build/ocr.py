@@ -25,7 +25,7 @@ from unimoe.parts import fetch, part
 
 TASK = "ocr"
 PARTS = ("fonts", "wordnet")
-HELD_OUT_FAMILIES = ("Cabin", "Old Standard")
+HELD_OUT_FAMILIES = ("Cabin", "Old Standard TT")
 _NUM_PICTURES: dict[Split, int] = {"train": 3000, "validation": 200, "test": 600}
 _QUESTIONS = (
     "What does it say?",
@@ -66,11 +66,6 @@ class Typeface:
     family: str
     path: Path
 
-    @property
-    def is_held_out(self) -> bool:
-        """It is not to be learnt from."""
-        return self.family in HELD_OUT_FAMILIES
-
 
 class Text(NamedTuple):
     """What is written: one line or two."""
@@ -98,24 +93,34 @@ def build(folder: Path, *, seed: int = 0, scale: float = 1.0) -> None:
 
 
 def build_ocr(
-    sources: Mapping[str, Path], folder: Path, *, seed: int = 0, scale: float = 1.0
+    sources: Mapping[str, Path],
+    folder: Path,
+    *,
+    seed: int = 0,
+    scale: float = 1.0,
+    held_out_families: tuple[str, ...] = HELD_OUT_FAMILIES,
 ) -> None:
-    """Build the data set from unpacked parts, by part name."""
+    """Build the data set from unpacked parts, by part name.
+
+    Raises:
+        DataError: a held-out family is not among the fonts, or they are all that there is.
+    """
     typefaces = read_typefaces(sources["fonts"])
+    held_out_faces, training_faces = _parted(typefaces, held_out_families)
     texts = (text for gloss in read_glosses(sources["wordnet"]) for text in gloss.spoken_texts)
     lists = _words_by_split(common_words(texts), seed)
-    held_out = {"family": set(HELD_OUT_FAMILIES)}
+    held_out = {"family": set(held_out_families)}
     with DatasetWriter(folder, TASK, seed, disjoint=["text"], held_out=held_out) as writer:
         for split, number in _NUM_PICTURES.items():
             for index in range(max(2, round(number * scale))):
                 key = f"{split} {index}"
                 rng = random.Random(f"{seed} {TASK} {key}")
                 is_new = split == "test" and index % 2 == 1
-                typeface = _choose(typefaces, is_new, rng)
+                typeface = _choose(held_out_faces if is_new else training_faces, rng)
                 text = _draw_text(split, lists[split], seed, rng)
                 path = writer.image(key, _picture(text, typeface, rng))
                 question = rng.choice(_QUESTIONS)
-                writer.add(split, _sample(key, path, text, typeface, question))
+                writer.add(split, _sample(key, path, text, typeface, is_new, question))
         writer.close(_CARD)
 
 
@@ -159,13 +164,25 @@ def _words_by_split(words: Sequence[str], seed: int) -> dict[Split, list[str]]:
     return lists
 
 
-def _choose(typefaces: Sequence[Typeface], is_held_out: bool, rng: random.Random) -> Typeface:
+def _parted(
+    typefaces: Sequence[Typeface], held_out_families: Sequence[str]
+) -> tuple[list[Typeface], list[Typeface]]:
+    """Those held out, and those to be learnt from."""
+    families = {face.family for face in typefaces}
+    missing = sorted(set(held_out_families) - families)
+    if missing or families == set(held_out_families):
+        raise DataError(
+            f"fonts of {', '.join(sorted(families))}; need {', '.join(held_out_families)} to be "
+            "held out, and others to learn from"
+        )
+    held_out = [face for face in typefaces if face.family in held_out_families]
+    return held_out, [face for face in typefaces if face.family not in held_out_families]
+
+
+def _choose(typefaces: Sequence[Typeface], rng: random.Random) -> Typeface:
     """Families are equally likely, however many cuts they have."""
-    kept = [face for face in typefaces if face.is_held_out == is_held_out]
-    if not kept:
-        raise DataError(f"no font to draw with; held out are {', '.join(HELD_OUT_FAMILIES)}")
-    family = rng.choice(sorted({face.family for face in kept}))
-    return rng.choice([face for face in kept if face.family == family])
+    family = rng.choice(sorted({face.family for face in typefaces}))
+    return rng.choice([face for face in typefaces if face.family == family])
 
 
 def _draw_text(split: Split, words: Sequence[str], seed: int, rng: random.Random) -> Text:
@@ -243,6 +260,6 @@ def _sample(key: str, path: str, text: Text, typeface: Typeface, question: str) 
             "kind": text.kind,
             "text": text.words.lower(),
             "family": typeface.family,
-            "letters": "held out" if typeface.is_held_out else "training",
+            "letters": "held out" if is_new else "training",
         },
     )
