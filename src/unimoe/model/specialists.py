@@ -24,7 +24,7 @@ from unimoe.model.core import DecoderLayer
 from unimoe.model.omni import OmniModel
 from unimoe.nn.moe import DynamicMoE
 
-_DELTA = re.compile(r"(core\.layers\.\d+\.ffn\.deltas)\.(routed|shared)\.(\w+)")
+_DELTA = re.compile(r"(core\.layers\.\d+\.ffn\.deltas)\.routed\.(\w+)")
 
 
 def specialist_moe(ffn_width: int, rank: int) -> MoEConfig:

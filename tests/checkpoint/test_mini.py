@@ -1,0 +1,91 @@
+"""Mini put together: parts, and what was trained on them."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from unimoe.checkpoint import mini
+from unimoe.checkpoint.mini import CONTROL_TOKENS, export_trained, mini_config, mini_directory
+from unimoe.checkpoint.weights import load_model, save_model
+from unimoe.config import MoEConfig
+from unimoe.errors import CheckpointError
+from unimoe.model.allocate import parameter_shapes
+from unimoe.model.omni import OmniModel
+from unimoe.model.specialists import with_deltas
+from unimoe.recipes.tiny import tiny_config, tiny_tokenizer
+
+MOE = MoEConfig(routed_width=128, shared_width=16, delta_rank=2)
+
+
+@pytest.fixture
+def installation(tmp_path, monkeypatch):
+    """A cache with a dense base, and a package that brings trained tensors for it."""
+    config = tiny_config()
+    torch.manual_seed(2)
+    dense = OmniModel(dataclasses.replace(config, core=dataclasses.replace(config.core, moe=None)))
+    base = tmp_path / "models" / "mini-base-0"
+    save_model(dense, base)
+    tiny_tokenizer().save(str(base / "tokenizer.json"))
+    mixture = with_deltas(dense, MOE)
+    for name, parameter in mixture.named_parameters():
+        if ".ffn." in name and ".deltas.base." not in name:
+            parameter.data = torch.randn_like(parameter)
+    package = tmp_path / "package"
+    export_trained(mixture, package / "mini")
+    monkeypatch.setattr(mini, "base_directory", lambda: base)
+    monkeypatch.setattr(mini, "files", lambda name: package)
+    return mixture, package / "mini"
+
+
+def test_what_was_trained_comes_back_on_its_base(installation):
+    mixture, _ = installation
+    directory = mini_directory()
+    found = dict(load_model(directory, dtype="float32").named_parameters())
+    assert (directory / "tokenizer.json").exists()
+    for name, parameter in mixture.named_parameters():
+        if name.startswith(("core.embed_tokens", "core.layers.0.ffn.deltas.base")):
+            assert torch.equal(found[name], parameter)
+        if ".deltas.routed." in name:
+            step = parameter.abs().amax(-1, keepdim=True) / 254
+            assert ((found[name] - parameter).abs() <= 1.001 * step).all()
+
+
+def test_it_is_put_together_once(installation):
+    directory = mini_directory()
+    stamp = (directory / "model.safetensors").stat().st_mtime_ns
+    assert mini_directory() == directory
+    assert (directory / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_trained_tensors_of_another_size_are_refused(installation):
+    _, package = installation
+    values = json.loads((package / "config.json").read_text())
+    (package / "config.json").write_text(json.dumps(values | {"delta_rank": 3}))
+    with pytest.raises(CheckpointError, match="has no place in the model"):
+        mini_directory()
+
+
+def test_a_package_without_trained_tensors_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(mini, "files", lambda name: tmp_path)
+    with pytest.raises(CheckpointError, match="unimoe train mini"):
+        mini_directory()
+
+
+def test_mini_has_the_sizes_of_its_parts():
+    shapes = parameter_shapes(mini_config())
+    assert sum(
+        torch.Size(shape).numel() for n, shape in shapes.items() if n.startswith("core.")
+    ) == (
+        134_515_008  # SmolLM2-135M
+    )
+    assert shapes["vision.tower.embeddings.position_embeddings"] == (1, 145, 384)
+    assert shapes["audio.tower.embed_positions.weight"] == (200, 384)
+
+
+def test_control_tokens_stand_where_the_configuration_says():
+    special = mini_config().special_tokens
+    names = dataclasses.asdict(special)
+    for offset, token in enumerate(CONTROL_TOKENS[:11]):
+        assert names[token.strip("<|>")] == 3 + offset
