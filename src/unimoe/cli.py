@@ -402,6 +402,17 @@ def rescore(
 
 
 @plot.command()
+def run(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Of a stage of `train`.")],
+) -> None:
+    """Draw the curves of a training run, and its expert use, into its folder."""
+    from unimoe.train.plots import draw_run
+
+    for path in draw_run(Path(folder)):
+        print(path)
+
+
+@plot.command()
 def router(
     source: Annotated[
         str,

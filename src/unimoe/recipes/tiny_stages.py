@@ -12,6 +12,7 @@ again. The tiny model does learn them.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 from collections.abc import Mapping
@@ -124,13 +125,14 @@ def _connected(folder: Path) -> OmniModel:
 
 def _upcycled(folder: Path) -> OmniModel:
     """One routed expert a specialist; the fourth is the core's own."""
+    connected = _connected(folder)
     specialists = {}
     for place, name in enumerate(SPECIALISTS):
-        specialists[place] = _connected(folder)
+        specialists[place] = copy.deepcopy(connected)
         apply_trained(specialists[place], folder / name)
     moe = tiny_config().core.moe
     assert moe is not None  # the tiny model is a mixture
-    return upcycle(_connected(folder), moe, sources=specialists)
+    return upcycle(connected, moe, sources=specialists)
 
 
 def _mixed(folder: Path, *stages: str) -> OmniModel:

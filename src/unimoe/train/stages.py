@@ -24,6 +24,9 @@ from unimoe.train.loop import TRAINED_NAME, Evaluation, Outcome, train
 from unimoe.train.losses import Objective, forward_loss
 from unimoe.train.plan import Plan
 
+_FINISHED_NAME = "finished"
+"""Empty; written last, so that a stage killed before its `finish` is not taken for whole."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Material:
@@ -71,7 +74,7 @@ def run_stages(
     outcomes: list[Outcome] = []
     for name in chosen:
         stage, own = stages[name], folder / name
-        if resume and (own / TRAINED_NAME).exists():
+        if resume and (own / _FINISHED_NAME).exists():
             outcomes.append(Outcome(plans[name].steps, "finished before", own))
             continue
         material = stage.material(plans[name], folder)
@@ -93,6 +96,7 @@ def run_stages(
         if stage.finish is not None:
             apply_trained(material.model, own)
             stage.finish(material.model, folder)
+        (own / _FINISHED_NAME).touch()
     return outcomes
 
 

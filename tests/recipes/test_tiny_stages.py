@@ -1,0 +1,56 @@
+"""The tiny recipe goes through all stages, and its model answers."""
+
+import json
+
+import pytest
+
+from unimoe.checkpoint.weights import load_model
+from unimoe.errors import ConfigError, TrainingError
+from unimoe.recipes import stages_of
+from unimoe.train.stages import run_stages
+
+SHORT = ["train.steps=1", "train.warmup_steps=0", "train.evaluate_every=0"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    outcomes = run_stages("tiny", stages_of("tiny"), folder, overrides=SHORT)
+    assert [outcome.reason for outcome in outcomes] == ["finished"] * 7
+    return folder
+
+
+def test_every_stage_leaves_plan_journal_and_weights(trained):
+    for stage in stages_of("tiny"):
+        names = {path.name for path in (trained / stage).iterdir()}
+        assert names >= {"run.json", "journal.jsonl", "trained.safetensors"}
+
+
+def test_the_last_stage_leaves_a_whole_model(trained):
+    assert load_model(trained / "checkpoint").config.core.moe is not None
+    assert (trained / "checkpoint" / "tokenizer.json").exists()
+
+
+def test_stages_that_are_finished_are_passed_over(trained):
+    again = run_stages("tiny", stages_of("tiny"), trained, overrides=SHORT, resume=True)
+    assert {outcome.reason for outcome in again} == {"finished before"}
+
+
+def test_overrides_reach_the_run(trained):
+    run = json.loads((trained / "mixed" / "run.json").read_text())
+    assert run["train"]["steps"] == 1
+
+
+def test_a_stage_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="tiny has no stage 'polish'; there are connectors, "):
+        run_stages("tiny", stages_of("tiny"), tmp_path, only="polish")
+
+
+def test_a_stage_needs_those_before_it(tmp_path):
+    with pytest.raises(TrainingError, match="run stage 'connectors' to its end first"):
+        run_stages("tiny", stages_of("tiny"), tmp_path, only="text", overrides=SHORT)
+
+
+def test_an_unknown_recipe_is_told():
+    with pytest.raises(ConfigError, match="no recipe is called 'huge'"):
+        stages_of("huge")

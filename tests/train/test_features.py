@@ -1,0 +1,215 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unimoe.checkpoint.weights import load_model
+from unimoe.data.manifest import read_manifest, write_manifest
+from unimoe.data.sample import OmniSample, Turn
+from unimoe.errors import DataError
+from unimoe.media.encode import encode_audio
+from unimoe.model.omni import OmniModel
+from unimoe.tokens.conversation import messages_of
+from unimoe.tokens.sequence import encode_chat
+from unimoe.tokens.vocabulary import Vocabulary
+from unimoe.train import features
+from unimoe.train.features import PreparedSet, StateStore, prepare, prepared_folder
+from unimoe.train.lock import held_lock
+
+
+@pytest.fixture(scope="module")
+def model(tiny_directory) -> OmniModel:
+    return load_model(tiny_directory)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tiny_directory, model) -> Vocabulary:
+    return Vocabulary.from_directory(tiny_directory, model.config.special_tokens)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    """Six samples of three pictures and a sound; the fourth has no answer."""
+    folder = tmp_path_factory.mktemp("set")
+    for n in range(3):
+        Image.new("RGB", (56, 56), (80 * n, 20, 30)).save(folder / f"{n}.png")
+    wave = np.sin(np.arange(16_000) / 20).astype(np.float32)
+    (folder / "tone.flac").write_bytes(encode_audio((wave, 16_000)))
+    samples = []
+    for n in range(6):
+        words = (Turn("user", "<image><audio>What?"), Turn("assistant", f"number {n}"))
+        samples.append(
+            OmniSample(
+                id=f"s{n}",
+                conversations=words[:1] if n == 3 else words,
+                images=(f"{n % 3}.png",),
+                audios=("tone.flac",),
+                task="count",
+            )
+        )
+    write_manifest(folder / "train.jsonl", samples)
+    return read_manifest(folder / "train.jsonl")
+
+
+@pytest.fixture
+def folder(tmp_path, model, vocabulary):
+    return prepared_folder(tmp_path, model, vocabulary)
+
+
+def rows_encoded(monkeypatch) -> list[int]:
+    """Fills with the number of rows of each later call of a tower."""
+    calls: list[int] = []
+    states = StateStore.rows_of
+
+    def counted(store, signals, encode):
+        def told(chunk):
+            calls.append(len(chunk))
+            return encode(chunk)
+
+        return states(store, signals, told)
+
+    monkeypatch.setattr(StateStore, "rows_of", counted)
+    return calls
+
+
+def test_a_prepared_sample_is_the_sample_with_states_for_signals(
+    folder, model, vocabulary, manifest
+):
+    (found,) = prepare({"set": manifest}, folder, model, vocabulary).values()
+    assert (len(found), found.lengths) == (5, [len(s.sample.input_ids) for s in found])
+    direct = encode_chat(
+        messages_of(manifest[1], manifest.folder),
+        vocabulary,
+        model.config,
+        with_labels="assistant",
+    )
+    sample, task, modalities = found[1]
+    assert (task, modalities) == ("count", "image+audio")
+    assert sample.input_ids.equal(direct.input_ids)
+    assert sample.labels.equal(direct.labels)
+    assert sample.image_grid_thw.equal(direct.image_grid_thw)
+    assert sample.audio_grid_thw.equal(direct.audio_grid_thw)
+    assert sample.token_counts == direct.token_counts
+    with torch.no_grad():
+        seen, heard = (
+            model.vision.states(direct.pixel_values),
+            model.audio.states(direct.audio_features),
+        )
+    # float16 on disk: 11 bits of values up to about 5.
+    torch.testing.assert_close(sample.image_states, seen, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(sample.audio_states, heard, rtol=1e-3, atol=1e-3)
+
+
+def test_a_signal_that_many_samples_share_is_encoded_once(
+    folder, model, vocabulary, manifest, monkeypatch
+):
+    calls = rows_encoded(monkeypatch)
+    prepare({"one": manifest, "two": manifest}, folder, model, vocabulary)
+    assert sorted(calls) == [1, 3]
+
+
+def test_unusable_samples_are_counted_with_their_reason(folder, model, vocabulary, manifest):
+    (found,) = prepare({"set": manifest}, folder, model, vocabulary).values()
+    assert dict(found.bad) == {"no turn of the assistant to learn from; give it an answer": 1}
+    assert "left out: 1 x no turn of the assistant" in found.report()
+
+
+def test_a_killed_preparation_goes_on_where_it_was(
+    folder, model, vocabulary, manifest, monkeypatch
+):
+    monkeypatch.setattr(features, "SAMPLES_PER_CHUNK", 2)
+
+    def die(progress):
+        if progress.done == 4:
+            raise KeyError("power")
+
+    with pytest.raises(KeyError, match="power"):
+        prepare({"set": manifest}, folder, model, vocabulary, on_progress=die)
+    with folder.samples("set").open("a") as stream:
+        stream.write('{"id": "s4", "ta')
+    for name, half in (("vision.f16", b"abc"), ("vision.keys", b"0123456789")):
+        with (folder.towers / name).open("ab") as stream:
+            stream.write(half)
+    with pytest.raises(DataError, match="4 of 6 samples are prepared; go on with it"):
+        PreparedSet(folder, "set")
+    calls, seen = rows_encoded(monkeypatch), []
+    (found,) = prepare(
+        {"set": manifest}, folder, model, vocabulary, on_progress=seen.append
+    ).values()
+    assert [progress.done for progress in seen] == [6]
+    assert calls == []
+    assert len(found) == 5
+
+
+def test_a_set_that_changed_is_laid_out_anew_from_the_states_there_are(
+    folder, model, vocabulary, manifest, tmp_path, monkeypatch
+):
+    prepare({"set": manifest}, folder, model, vocabulary)
+    calls = rows_encoded(monkeypatch)
+    write_manifest(manifest.folder / "less.jsonl", manifest[:2])
+    less = read_manifest(manifest.folder / "less.jsonl")
+    (found,) = prepare({"set": less}, folder, model, vocabulary).values()
+    assert (len(found), calls) == (2, [])
+
+
+def test_two_processes_do_not_prepare_in_one_folder(folder, model, vocabulary, manifest):
+    folder.towers.mkdir(parents=True)
+    with (
+        held_lock(folder.towers / "vision.lock", DataError),
+        pytest.raises(DataError, match="another process is writing here"),
+    ):
+        prepare({"set": manifest}, folder, model, vocabulary)
+
+
+def test_a_set_without_any_usable_sample_is_refused(folder, model, vocabulary, manifest):
+    write_manifest(manifest.folder / "none.jsonl", [manifest[3]])
+    none = read_manifest(manifest.folder / "none.jsonl")
+    with pytest.raises(DataError, match="set: no usable sample of 1; 1 times: no turn"):
+        prepare({"set": none}, folder, model, vocabulary)
+
+
+def test_other_connectors_keep_states_and_samples_other_tilings_the_states(
+    folder, model, vocabulary, tmp_path
+):
+    def keys(**changes):
+        config = dataclasses.replace(
+            model.config,
+            **{
+                part: dataclasses.replace(getattr(model.config, part), **fields)
+                for part, fields in changes.items()
+            },
+        )
+        other = OmniModel(config)
+        other.vision.tower, other.audio.tower = model.vision.tower, model.audio.tower
+        found = prepared_folder(tmp_path, other, vocabulary)
+        return found.towers_key == folder.towers_key, found.samples_key == folder.samples_key
+
+    assert keys(audio={"projector_layers": 2}) == (True, True)
+    assert keys(vision={"pool_side": 1}) == (True, False)
+    assert keys(vision={"layer_norm_eps": 1e-5}) == (False, False)
+
+
+def test_other_tower_weights_mean_another_folder(folder, model, vocabulary, tmp_path):
+    other = OmniModel(model.config)
+    found = prepared_folder(tmp_path, other, vocabulary)
+    assert found.towers_key != folder.towers_key
+
+
+def test_states_that_are_no_numbers_are_never_kept(tmp_path):
+    store = StateStore(tmp_path, "vision", (2, 3))
+    store.begin_writing()
+    with pytest.raises(DataError, match="no numbers"):
+        store.rows_of(torch.ones(1, 4), lambda rows: torch.full((len(rows), 2, 3), torch.nan))
+    with pytest.raises(DataError, match="too large for float16"):
+        store.rows_of(torch.ones(1, 4), lambda rows: torch.full((len(rows), 2, 3), 1e6))
+    store.close()
+    assert len(StateStore(tmp_path, "vision", (2, 3))) == 0
+
+
+def test_the_first_line_tells_which_manifest_was_prepared(folder, model, vocabulary, manifest):
+    prepare({"set": manifest}, folder, model, vocabulary)
+    header = json.loads(folder.samples("set").read_text().splitlines()[0])
+    assert header["samples"] == 6
