@@ -1,14 +1,15 @@
 """Words that packages ship, read: WordNet's glosses, question corpora, paragraphs of prose.
 
-In:  the folders of the parts `wordnet`, `chatterbot` and `fortunes`.
-Out: `Gloss`es, `Dialogue`s.
+In:  the folders of the parts `wordnet`, `chatterbot` and `debian-docs`.
+Out: `Gloss`es, `Dialogue`s, pairs of opposites, paragraphs.
 Source: WordNet 3.0 database files, wndb(5WN); ChatterBot corpus.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +76,92 @@ def read_dialogues(chatterbot: Path) -> list[Dialogue]:
     if not topics:
         raise DataError(f"{folder}: no .yml files; need the package chatterbot-corpus unpacked")
     return [dialogue for path in topics for dialogue in _dialogues(path)]
+
+
+def read_opposites(wordnet: Path, min_uses: int = 4) -> list[tuple[str, str]]:
+    """Adjectives that WordNet calls antonyms of each other, each pair once, common words only.
+
+    Args:
+        wordnet: folder of the part.
+        min_uses: of both words in the texts that WordNet's authors tagged.
+    """
+    uses: dict[str, int] = {}
+    for line in _lines(wordnet / "usr/share/wordnet" / "cntlist.rev"):
+        key, _, count = line.split(" ")
+        word, _, sense = key.partition("%")
+        if sense[0] in "35":
+            uses[word] = uses.get(word, 0) + int(count)
+    lines = [
+        line
+        for line in _lines(wordnet / "usr/share/wordnet" / "data.adj")
+        if not line.startswith("  ") and not _RUDE.search(line)
+    ]
+    words = {line.split(" ")[0]: _words_of_entry(line) for line in lines}
+    pairs = {
+        (one, other) if one < other else (other, one)
+        for line in lines
+        for one, other in _antonyms(line, words)
+        if min(uses.get(one, 0), uses.get(other, 0)) >= min_uses and one != other
+    }
+    return sorted(pairs)
+
+
+def _words_of_entry(line: str) -> list[str]:
+    fields = line.split(" ")
+    count = int(fields[3], 16)
+    return [re.sub(r"\(\w+\)$", "", word).lower() for word in fields[4 : 4 + 2 * count : 2]]
+
+
+def _antonyms(line: str, words: Mapping[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """Pairs of plain words that the pointers `!` of an entry join."""
+    fields = line.partition(" | ")[0].split(" ")
+    start = 4 + 2 * int(fields[3], 16) + 1
+    pointers = [fields[at : at + 4] for at in range(start, start + 4 * int(fields[start - 1]), 4)]
+    for symbol, entry, _, ends in pointers:
+        here, there = int(ends[:2], 16), int(ends[2:], 16)
+        if symbol == "!" and here and there and entry in words:
+            one, other = words[fields[0]][here - 1], words[entry][there - 1]
+            if one.isalpha() and other.isalpha():
+                yield one, other
+
+
+def read_paragraphs(folder: Path) -> list[str]:
+    """Paragraphs of plain English prose in the web pages of a folder, in their order.
+
+    Raises:
+        DataError: there are no pages.
+    """
+    pages = sorted(folder.rglob("*.en.html"))
+    if not pages:
+        raise DataError(f"{folder}: no pages named *.en.html; need its package unpacked")
+    found = []
+    for page in pages:
+        reader = _Paragraphs()
+        reader.feed(page.read_text("utf-8"))
+        found += reader.found
+    return list(dict.fromkeys(found))
+
+
+class _Paragraphs(HTMLParser):
+    """Collects what stands in <p>."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._words: list[str] | None = None
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag == "p":
+            self._words = []
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "p" and self._words is not None:
+            self.found.append(" ".join("".join(self._words).split()))
+            self._words = None
+
+    def handle_data(self, data: str) -> None:
+        if self._words is not None:
+            self._words.append(data)
 
 
 def _dialogues(path: Path) -> Iterator[Dialogue]:

@@ -77,7 +77,7 @@ def make_effect(effect: Effect, dice: Dice) -> Samples:
 def repeated(stroke: Effect, count: int, dice: Dice) -> Samples:
     """A stroke several times, each time the same, 0.35 to 0.7 seconds apart."""
     once = stroke.make(dice)
-    starts: Wave = np.arange(count) * dice.between(0.35, 0.7) + 0.05
+    starts: Wave = np.arange(count, dtype=np.float64) * dice.between(0.35, 0.7) + 0.05
     return leveled(_placed([once] * count, starts, starts[-1] + 0.6))
 
 

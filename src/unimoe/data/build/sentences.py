@@ -65,7 +65,8 @@ class Sentence(NamedTuple):
 
 
 def words_of(text: str) -> str:
-    """Lowercase words without punctuation."""
+    """Lowercase words without punctuation, numbers as they are spoken."""
+    text = re.sub(r"\d{1,4}", lambda number: f" {number_words(int(number[0]))} ", text)
     return " ".join(re.findall(r"[a-z']+", text.lower()))
 
 

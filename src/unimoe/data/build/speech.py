@@ -40,6 +40,7 @@ _TRAINING_PROMPTS = (
     "What does the speaker say?",
 )
 HUMAN = "asterisk"
+_FIRST = "hibari"
 _PARTS = ("wordnet", "chatterbot", "asterisk", *VOICE_PARTS)
 
 # How many sentences of training and validation each voice speaks.
@@ -48,6 +49,7 @@ _NUM_TRAINING = {
     "espeak-us": 300, "espeak-us-f2": 300, "espeak-gb-m3": 300, "kokoro-alpha": 60,
 }  # fmt: skip
 _NUM_VALIDATION = {"hibari": 120, "slt": 25, "awb": 25, "espeak-us-f2": 20, "kokoro-alpha": 5}
+_NUM_TRAINING_PAIRS, _NUM_TEST_PAIRS = 1200, 40
 _NUM_TEST = {
     "hibari": 200,
     "slt": 40, "awb": 40, "kal": 20, "espeak-us": 20, "espeak-us-f2": 20, "espeak-gb-m3": 20,
@@ -55,7 +57,7 @@ _NUM_TEST = {
 }  # fmt: skip
 
 _CARD = DataCard(
-    subject="A recording of one sentence, and the sentence.",
+    subject="A recording of one sentence, sometimes two, and the sentence.",
     source="Sentences: examples and definitions of WordNet 3.0, questions of chatterbot-corpus "
     "1.3.3, and own patterns. Voices: hibari-tts 0.2.1 (most of training), flite 2.2, eSpeak NG, "
     "Kokoro-82M. Human recordings, test only: prompts of asterisk-core-sounds-en 1.6.1 by Allison "
@@ -73,12 +75,22 @@ _CARD = DataCard(
 
 
 class Spoken(NamedTuple):
-    """A sentence to be spoken by a voice."""
+    """A sentence, or two in a row, to be spoken by a voice."""
 
-    sentence: Sentence
+    sentences: tuple[Sentence, ...]
     voice: str
     group: str
-    """Of voices: training, further training or held out."""
+    """Of voices: training, further training or held out; or training, two sentences."""
+
+    @property
+    def text(self) -> str:
+        """What is said."""
+        return " ".join(sentence.text for sentence in self.sentences)
+
+    @property
+    def kind(self) -> str:
+        """Where it comes from."""
+        return self.sentences[0].kind if len(self.sentences) == 1 else "two sentences"
 
 
 class Recording(NamedTuple):
@@ -153,26 +165,34 @@ def read_recordings() -> list[Recording]:
 
 
 def _train_plan(pool: Sequence[Sentence], seed: int, scale: float) -> Iterator[Spoken]:
-    """The first voice speaks the first sentences, the others the ones after."""
-    return _apart_plan(pool, "train", _NUM_TRAINING, seed, scale)
+    yield from _apart_plan(pool, "train", _NUM_TRAINING, seed, scale)
+    yield from _pairs(pool, "train", _scaled(_NUM_TRAINING_PAIRS, scale), seed)
+
+
+def _pairs(pool: Sequence[Sentence], split: Split, count: int, seed: int) -> Iterator[Spoken]:
+    """Sentences of the first voice again, in twos: most are shorter than a clip of the encoder."""
+    sentences = draw_sentences(pool, split, 2 * count, seed=seed)
+    for pair in zip(sentences[::2], sentences[1::2], strict=False):
+        yield Spoken(pair, _FIRST, "training, two sentences")
 
 
 def _apart_plan(
     pool: Sequence[Sentence], split: Split, counts: Mapping[str, int], seed: int, scale: float
 ) -> Iterator[Spoken]:
-    """Each voice speaks other sentences."""
-    first, *_ = counts
-    start = _scaled(counts[first], scale)
+    """The first voice speaks the first sentences, each other one some of those after."""
+    start = _scaled(counts[_FIRST], scale)
     sentences = draw_sentences(pool, split, start, seed=seed)
-    yield from (Spoken(sentence, first, "training") for sentence in sentences)
+    yield from (Spoken((sentence,), _FIRST, "training") for sentence in sentences)
     taken = {sentence.key for sentence in sentences}
-    others = [name for name in counts if name != first for _ in range(_scaled(counts[name], scale))]
+    others = [
+        name for name in counts if name != _FIRST for _ in range(_scaled(counts[name], scale))
+    ]
     rest = [sentence for sentence in pool if sentence.key not in taken]
     further = draw_sentences(rest, split, len(others), seed=seed)
     # Dealt by hash, so that no voice has a kind of sentence to itself.
     further.sort(key=lambda sentence: unit_hash(f"voice {sentence.key}", seed))
     for sentence, name in zip(further, others, strict=False):
-        yield Spoken(sentence, name, "further training")
+        yield Spoken((sentence,), name, "further training")
 
 
 def _test_plan(pool: Sequence[Sentence], seed: int, scale: float) -> Iterator[Spoken]:
@@ -181,13 +201,14 @@ def _test_plan(pool: Sequence[Sentence], seed: int, scale: float) -> Iterator[Sp
     sentences = draw_sentences(pool, "test", max(counts.values()), seed=seed)
     for name, number in counts.items():
         for sentence in sentences[:number]:
-            yield Spoken(sentence, name, _group(name))
+            yield Spoken((sentence,), name, _group(name))
+    yield from _pairs(pool, "test", _scaled(_NUM_TEST_PAIRS, scale), seed)
 
 
 def _group(name: str) -> str:
     if name in HELD_OUT_VOICES:
         return "held out"
-    return "training" if name == "hibari" else "further training"
+    return "training" if name == _FIRST else "further training"
 
 
 def _scaled(count: int, scale: float) -> int:
@@ -197,9 +218,11 @@ def _scaled(count: int, scale: float) -> int:
 def _spoken_sample(
     writer: DatasetWriter, speakers: Speakers, spoken: Spoken, split: Split, seed: int
 ) -> OmniSample:
-    key = f"{spoken.voice} {spoken.sentence.key}"
+    key = f"{spoken.voice} {words_of(spoken.text)}"
     rng = np.random.default_rng(int(unit_hash(key, seed) * 2**32))
-    samples = speakers.speak(voice(spoken.voice), spoken.sentence.text)
+    said = [speakers.speak(voice(spoken.voice), each.text) for each in spoken.sentences]
+    pause = np.zeros(round(rng.uniform(0.05, 0.4) * AUDIO_RATE_HZ), np.float32)
+    samples = said[0] if len(said) == 1 else np.concatenate([said[0], pause, said[1]])
     prompt = PROMPT
     if split == "train":
         samples = augmented(samples, rng)
@@ -208,10 +231,10 @@ def _spoken_sample(
     traits = {
         "voice": spoken.voice,
         "voices": spoken.group,
-        "kind": spoken.sentence.kind,
-        "sentence": spoken.sentence.key,
+        "kind": spoken.kind,
+        "sentence": words_of(spoken.text),
     }
-    return asr_sample(f"{TASK} {key}", path, spoken.sentence.text, prompt, traits)
+    return asr_sample(f"{TASK} {key}", path, spoken.text, prompt, traits)
 
 
 def _human_sample(writer: DatasetWriter, source: Path, recording: Recording) -> OmniSample:
