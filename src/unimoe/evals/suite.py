@@ -32,6 +32,7 @@ from unimoe.evals.task import Task, load_items
 from unimoe.evals.tower_states import TowerStates
 from unimoe.infer.session import OmniInference
 from unimoe.model.omni import OmniModel
+from unimoe.train.features import prepared_folder
 
 PERPLEXITY = "perplexity"
 _VERSIONS = ("torch", "transformers", "tokenizers", "numpy", "jiwer")
@@ -105,7 +106,7 @@ class EvalOptions:
     batch_size: int = 16
     top_p_routing: float | None = None
     states: Path | None = None
-    """Folder of tower states that are kept; None: computed, exactly."""
+    """Folder of prepared data whose tower states are used and added to; None: computed, exactly."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +154,7 @@ def evaluate(
     tasks = [suite.task(each) for each in wanted if each != PERPLEXITY]
     # All are read before the first is asked: what is missing is told at once.
     loaded = [load_items(t, options.data, limit=options.limit, seed=options.seed) for t in tasks]
-    with contextlib.closing(TowerStates(session.model, options.states)) as states:
+    with contextlib.closing(tower_states(session, options)) as states:
         answerer = ModelAnswerer(
             session.model,
             session.vocabulary,
@@ -171,6 +172,18 @@ def evaluate(
         ours = score_texts(session.model, texts, top_p_routing=options.top_p_routing)
         base = score_texts(tools.base, texts)
         folder.write_result(PERPLEXITY, _perplexity_result(ours, base))
+
+
+def tower_states(session: OmniInference, options: EvalOptions) -> TowerStates:
+    """States of the model's towers, kept if the options say so.
+
+    Raises:
+        DataError: another process writes into their folder.
+    """
+    if options.states is None:
+        return TowerStates(session.model)
+    folder = prepared_folder(options.states, session.model, session.vocabulary)
+    return TowerStates(session.model, folder.towers)
 
 
 def wanted_names(suite: Suite, names: Sequence[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unimoe.config import OmniConfig, to_dict
+from unimoe.config import OmniConfig
 from unimoe.errors import RequestError
 from unimoe.media.image import load_image, tile_image
 from unimoe.model.omni import OmniModel
@@ -38,7 +38,7 @@ class TowerStates:
 
     Args:
         model: its towers are asked.
-        folder: keep the states here; None: only in memory.
+        folder: keep the states here, as `prepared_folder` names it; None: only in memory.
     """
 
     def __init__(self, model: OmniModel, folder: Path | None = None) -> None:
@@ -119,25 +119,15 @@ class TowerEye:
 
 
 def _stores(folder: Path, model: OmniModel) -> dict[Tower, StateStore]:
-    """A store for every tower, named by the tower's weights and settings."""
+    """A store for every tower there is, opened for writing."""
     stores: dict[Tower, StateStore] = {}
     vision, audio = model.config.vision, model.config.audio
     if vision is not None and model.vision is not None:
         shape = ((vision.image_side // vision.patch_side) ** 2, vision.hidden_size)
-        key = _key(model.vision.tower, to_dict(vision))
-        stores["vision"] = StateStore(folder / f"vision-{key}", "vision", shape)
+        stores["vision"] = StateStore(folder, "vision", shape)
     if audio is not None and model.audio is not None:
         shape = (audio.max_source_positions, audio.hidden_size)
-        key = _key(model.audio.tower, to_dict(audio))
-        stores["audio"] = StateStore(folder / f"audio-{key}", "audio", shape)
+        stores["audio"] = StateStore(folder, "audio", shape)
     for store in stores.values():
         store.begin_writing()
     return stores
-
-
-def _key(tower: torch.nn.Module, settings: object) -> str:
-    digest = hashlib.sha256(repr(settings).encode())
-    for name, parameter in tower.named_parameters():
-        digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]

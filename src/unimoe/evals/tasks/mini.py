@@ -37,11 +37,12 @@ from unimoe.evals.suite import (
     Suite,
     Tools,
     evaluate,
+    tower_states,
     wanted_names,
 )
 from unimoe.evals.sweep import sweep_thresholds
 from unimoe.evals.task import Task, load_items
-from unimoe.evals.tower_states import TowerEye, TowerStates
+from unimoe.evals.tower_states import TowerEye
 from unimoe.evals.whisper import Whisper
 from unimoe.infer.session import OmniInference
 from unimoe.parts import cache_directory, fetch, part
@@ -287,7 +288,7 @@ def _ask_baseline(
                 progress=progress,
             )
             continue
-        with contextlib.closing(TowerStates(session.model, options.states)) as states:
+        with contextlib.closing(tower_states(session, options)) as states:
             eye = TowerEye(states, session.model.config)
             answerer = ProbeAnswerer(eye, list(training), training.folder)
             run_task(items, answerer, tools.judges, folder, who=baseline, progress=progress)
