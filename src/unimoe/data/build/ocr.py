@@ -119,8 +119,10 @@ def build_ocr(
                 typeface = _choose(held_out_faces if is_new else training_faces, rng)
                 text = _draw_text(split, lists[split], seed, rng)
                 path = writer.image(key, _picture(text, typeface, rng))
+                letters = "held out" if is_new else "training"
                 question = rng.choice(_QUESTIONS)
-                writer.add(split, _sample(key, path, text, typeface, is_new, question))
+                sample = _sample(key, path, text, typeface.family, letters, question)
+                writer.add(split, sample)
         writer.close(_CARD)
 
 
@@ -248,7 +250,9 @@ def _letters(lines: Sequence[str], typeface: Typeface, ink: RGB) -> Image.Image:
     return picture
 
 
-def _sample(key: str, path: str, text: Text, typeface: Typeface, question: str) -> OmniSample:
+def _sample(
+    key: str, path: str, text: Text, family: str, letters: str, question: str
+) -> OmniSample:
     asked = [Asked(question, text.words, (text.words,))]
     return OmniSample(
         id=f"{TASK} {key}",
@@ -259,7 +263,7 @@ def _sample(key: str, path: str, text: Text, typeface: Typeface, question: str) 
         traits={
             "kind": text.kind,
             "text": text.words.lower(),
-            "family": typeface.family,
-            "letters": "held out" if is_new else "training",
+            "family": family,
+            "letters": letters,
         },
     )
