@@ -307,12 +307,20 @@ def train(
     it does after a crash. Every stage leaves its plan, its journal and its learned tensors.
     """
     from unimoe.recipes import stages_of
+    from unimoe.train.parallel import joined_workers
     from unimoe.train.stages import run_stages
 
     folder = Path(f"runs/{recipe}" if out is None else out)
-    outcomes = run_stages(
-        recipe, stages_of(recipe), folder, only=stage, overrides=override or (), resume=resume
-    )
+    with joined_workers() as workers:
+        outcomes = run_stages(
+            recipe,
+            stages_of(recipe),
+            folder,
+            only=stage,
+            overrides=override or (),
+            resume=resume,
+            workers=workers,
+        )
     for outcome in outcomes:
         print(f"{outcome.folder}: {outcome.reason} after {outcome.steps} steps")
     if outcomes and outcomes[-1].reason == "stopped":
@@ -368,7 +376,7 @@ def evaluate(
     Interrupted, it goes on where it stopped when called again; tasks can be added one by one.
     """
     from unimoe.evals.suite import EvalOptions
-    from unimoe.evals.tasks.mini import evaluate_mini, mini_data
+    from unimoe.evals.tasks.mini_run import evaluate_mini, mini_data
 
     options = EvalOptions(
         data=mini_data() if data_folder is None else Path(data_folder),
@@ -396,7 +404,7 @@ def rescore(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of an evaluation.")],
 ) -> None:
     """Judge the recorded answers of an evaluation again, without any model."""
-    from unimoe.evals.tasks.mini import rescore_mini
+    from unimoe.evals.tasks.mini_run import rescore_mini
 
     print(rescore_mini(Path(folder)), end="")
 

@@ -71,7 +71,7 @@ def applies(baseline: BaselineName, items: TaskItems) -> bool:
     if baseline == "blind":
         return items.task.judge != "wer"
     if baseline == "cascade":
-        return all(sample.audios for sample in items.samples)
+        return all(sample.audios or sample.modalities == "text" for sample in items.samples)
     return all(sample.modalities == "image" and len(sample.images) == 1 for sample in items.samples)
 
 

