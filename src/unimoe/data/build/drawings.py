@@ -17,7 +17,7 @@ from functools import cache
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import resvg_py
 from PIL import Image
@@ -90,6 +90,7 @@ def read_concepts() -> tuple[Concept, ...]:
     )
 
 
+@runtime_checkable
 class Style(Protocol):
     """One hand that drew many emoji."""
 
