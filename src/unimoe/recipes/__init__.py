@@ -24,4 +24,8 @@ def stages_of(recipe: str) -> Mapping[str, Stage]:
         from unimoe.recipes.tiny_stages import STAGES
 
         return STAGES
-    raise ConfigError(f"no recipe is called {recipe!r}; there is 'tiny'")
+    if recipe == "mini":
+        from unimoe.recipes.mini import mini_stages
+
+        return mini_stages()
+    raise ConfigError(f"no recipe is called {recipe!r}; there are 'tiny' and 'mini'")
