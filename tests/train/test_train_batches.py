@@ -74,9 +74,15 @@ def test_a_mixture_of_an_unknown_source_is_refused():
         Batches(SOURCES, plan(mixture={"songs": 1.0}), CONFIG)
 
 
+def test_every_process_reads_its_share_of_a_step():
+    whole = ids(Batches(SOURCES, plan(), CONFIG).step_batches())
+    shares = [ids(Batches(SOURCES, plan(), CONFIG).step_batches(rank, 2)) for rank in (0, 1)]
+    assert shares == [whole[0::2], whole[1::2]]
+
+
 def test_validation_takes_the_same_samples_every_time_and_no_more_than_asked():
-    first = list(validation_batches(SOURCES, plan(evaluate_tokens=16), CONFIG))
-    again = list(validation_batches(SOURCES, plan(evaluate_tokens=16), CONFIG))
-    assert [name for name, _ in first] == ["copies", "pictures"]
-    assert ids(batch for _, batch in first) == ids(batch for _, batch in again)
-    assert [int((batch.batch.attention_mask > 0).sum()) for _, batch in first] == [16, 21]
+    few = plan(evaluate_tokens=16)
+    first = list(validation_batches(SOURCES["pictures"], few, CONFIG))
+    again = list(validation_batches(SOURCES["pictures"], few, CONFIG))
+    assert ids(first) == ids(again)
+    assert [int((batch.batch.attention_mask > 0).sum()) for batch in first] == [21]

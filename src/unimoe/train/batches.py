@@ -94,43 +94,44 @@ class Batches:
         """How often each source has been gone through."""
         return {name: round(epochs, 4) for name, epochs in self._mixture.epochs.items()}
 
-    def step_batches(self) -> list[TrainBatch]:
-        """The batches of the next step, `rows_per_forward` rows each."""
+    def step_batches(self, rank: int = 0, world: int = 1) -> list[TrainBatch]:
+        """The batches of the next step, `rows_per_forward` rows each: every world-th of them."""
         size = self._plan.rows_per_forward
         rows = [next(self._rows) for _ in range(self._plan.rows_per_step)]
+        starts = range(0, len(rows), size)[rank::world]
         return [
             train_batch(
                 [[self._sources[draw.source][draw.number] for draw in row] for row in chosen],
                 self._plan.row_length,
                 self._config,
             )
-            for chosen in (rows[start : start + size] for start in range(0, len(rows), size))
+            for chosen in (rows[start : start + size] for start in starts)
         ]
 
 
 def validation_batches(
-    sources: Mapping[str, SampleSource], plan: Plan, config: OmniConfig
-) -> Iterator[tuple[str, TrainBatch]]:
-    """A few samples of every source, drawn at random but the same every time."""
-    for name, source in sources.items():
-        rows: list[list[TrainSample]] = [[]]
-        room, budget = plan.row_length, plan.evaluate_tokens
-        order = np.random.default_rng(0).permutation(len(source.lengths))
-        for index in order.tolist():
-            length = source.lengths[index]
-            if length > plan.row_length:
-                continue
-            if length > room:
-                rows.append([])
-                room = plan.row_length
-            rows[-1].append(source[index])
-            room, budget = room - length, budget - length
-            if budget <= 0:
-                break
-        size = plan.rows_per_forward
-        for start in range(0, len(rows), size):
-            if chosen := [row for row in rows[start : start + size] if row]:
-                yield name, train_batch(chosen, plan.row_length, config)
+    source: SampleSource, plan: Plan, config: OmniConfig, rank: int = 0, world: int = 1
+) -> Iterator[TrainBatch]:
+    """A few samples, drawn at random but the same every time: every world-th batch of them."""
+    rows: list[list[int]] = [[]]
+    room, budget = plan.row_length, plan.evaluate_tokens
+    for index in np.random.default_rng(0).permutation(len(source.lengths)).tolist():
+        length = source.lengths[index]
+        if length > plan.row_length:
+            continue
+        if budget <= 0:
+            break
+        if length > room:
+            rows.append([])
+            room = plan.row_length
+        rows[-1].append(index)
+        room, budget = room - length, budget - length
+    filled = [row for row in rows if row]
+    for start in range(0, len(filled), plan.rows_per_forward)[rank::world]:
+        chosen = filled[start : start + plan.rows_per_forward]
+        yield train_batch(
+            [[source[index] for index in row] for row in chosen], plan.row_length, config
+        )
 
 
 def train_batch(

@@ -36,6 +36,7 @@ from unimoe.train.journal import Journal
 from unimoe.train.lock import held_lock
 from unimoe.train.losses import ForwardLoss, Objective, Tally, forward_loss, num_scored
 from unimoe.train.optim import Learner, learning_report
+from unimoe.train.parallel import ALONE, Workers
 from unimoe.train.plan import Plan
 from unimoe.train.state import load_state, save_state, state_paths, write_whole
 
@@ -66,6 +67,7 @@ def train(
     objective: Objective = forward_loss,
     resume: bool = False,
     on_record: Callable[[Record], None] = lambda record: None,
+    workers: Workers = ALONE,
 ) -> Outcome:
     """Train until the plan is done, or until Ctrl-C or SIGTERM, which save a state first.
 
@@ -78,7 +80,8 @@ def train(
         evaluations: other measurements taken then, by name.
         objective: what a forward is to minimise; the next token, unless a stage aligns.
         resume: go on from the newest state in the folder, or begin where there is none.
-        on_record: is given every line of the journal.
+        on_record: is given every line of the journal, in the first process.
+        workers: the processes that share this run; all of them call this.
 
     Raises:
         TrainingError: the folder holds a run and `resume` is not asked, or it is of another plan;
@@ -87,9 +90,16 @@ def train(
         DataError: a source cannot be used.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with held_lock(folder / ".lock", TrainingError), torch.random.fork_rng(devices=[]):
+    with _lock_of(folder, workers), torch.random.fork_rng(devices=[]):
         run = _Run(
-            model, sources, plan, folder, objective=objective, resume=resume, on_record=on_record
+            model,
+            sources,
+            plan,
+            folder,
+            objective=objective,
+            resume=resume,
+            on_record=on_record,
+            workers=workers,
         )
         return run.until_done(validation or {}, evaluations or {})
 
@@ -107,6 +117,7 @@ class _Run:
         objective: Objective,
         resume: bool,
         on_record: Callable[[Record], None],
+        workers: Workers,
     ) -> None:
         self.model, self.plan, self.folder = model, plan, folder
         self.objective = objective
@@ -115,7 +126,9 @@ class _Run:
         self.guard = Guard()
         self.step = 0
         self.on_record = on_record
+        self.workers = workers
         states = state_paths(folder)
+        workers.wait()  # the first one must not write before all have looked
         if states and not resume:
             raise TrainingError(
                 f"{folder} holds a run of {int(states[-1].stem.split('-')[1])} steps; "
@@ -126,9 +139,11 @@ class _Run:
             self._take_back(states[-1], everything=True)
         else:
             torch.manual_seed(plan.seed)
-            _write_json(folder / RUN_NAME, {"commit": current_commit(), "train": to_dict(plan)})
+            if workers.is_first:
+                _write_json(folder / RUN_NAME, {"commit": current_commit(), "train": to_dict(plan)})
             self._save()
-        self.journal = Journal(folder, steps_done=self.step)
+        workers.require_equal(self.learner.tensors(), "weights")
+        self.journal = Journal(folder, steps_done=self.step) if workers.is_first else None
 
     def until_done(
         self, validation: Mapping[str, SampleSource], evaluations: Mapping[str, Evaluation]
@@ -138,8 +153,11 @@ class _Run:
         if self.step == 0:
             report = learning_report(self.learner.learned, self.model)
             self._write({"step": 0, "event": "began", "learns": report.splitlines()})
-        with contextlib.closing(self.journal), _stop_signals() as stopping:
-            while self.step < self.plan.steps and not stopping.is_set():
+        with contextlib.ExitStack() as stack:
+            if self.journal is not None:
+                stack.enter_context(contextlib.closing(self.journal))
+            stopping = stack.enter_context(_stop_signals())
+            while self.step < self.plan.steps and not self._any(stopping):
                 self._one_step()
                 plan, is_last = self.plan, self.step == self.plan.steps
                 if plan.evaluate_every and (self.step % plan.evaluate_every == 0 or is_last):
@@ -152,9 +170,16 @@ class _Run:
         self._hand_on()
         return Outcome(self.step, "finished", self.folder)
 
+    def _any(self, stopping: threading.Event) -> bool:
+        """Whether any process was asked to stop."""
+        return self.workers.sums(float(stopping.is_set())) != [0.0]
+
     def _one_step(self) -> None:
         began, step, plan = time.monotonic(), self.step, self.plan
-        tally, balance, z = self._gradients(self.batches.step_batches())
+        rank, world = self.workers.rank, self.workers.world
+        if world > 1:  # other noise for other rows
+            torch.manual_seed((plan.seed * plan.steps + step) * world + rank)
+        tally, balance, z = self._gradients(self.batches.step_batches(rank, world))
         gradient_norm = self.learner.clip()
         weight = plan.balance_weight_at(step)
         record = tally.record()
@@ -187,24 +212,36 @@ class _Run:
 
     def _gradients(self, batches: list[TrainBatch]) -> tuple[Tally, float, float]:
         """Gradients of a step, added up over its batches; its counts and its router losses."""
-        plan, tally, balances, zs = self.plan, Tally(), 0.0, 0.0
+        plan, tally, balance, z = self.plan, Tally(), 0.0, 0.0
         use: ExpertUseByGroup | None = None
         weight = plan.balance_weight_at(self.step)
-        scored = max(sum(map(num_scored, batches)), 1)
+        own = (float(sum(map(num_scored, batches))), float(len(batches)))
+        scored, forwards = self.workers.sums(*own)
         for batch in batches:
             loss = self.objective(self.model, batch, with_z=plan.z_loss_weight > 0)
             routers = weight * loss.balance + plan.z_loss_weight * loss.z
             # Every scored token of a step counts alike, in whichever batch it is.
-            total = loss.text_sum / scored + routers / len(batches)
+            total = loss.text_sum / max(scored, 1.0) + routers / forwards
             if total.requires_grad:  # text has none to give while only connectors learn
                 total.backward()  # type: ignore[no-untyped-call]
-            balances += float(loss.balance.detach()) / len(batches)
-            zs += float(loss.z.detach()) / len(batches)
+            balance += float(loss.balance.detach()) / forwards
+            z += float(loss.z.detach()) / forwards
             tally.add(batch, loss, self.model)
             use = self._count_expert_use(use, loss)
         if use is not None:
             self._write({"step": self.step, **use.record()})
-        return tally, balances, zs
+        self.workers.add_gradients([entry.parameter for entry in self.learner.learned.values()])
+        balance, z = self.workers.sums(balance, z)
+        return self._joined(tally), balance, z
+
+    def _joined(self, tally: Tally) -> Tally:
+        """The counts of all processes."""
+        if self.workers.world == 1:
+            return tally
+        joined = Tally()
+        for state in self.workers.gathered(tally.state()):
+            joined.join(state)
+        return joined
 
     def _count_expert_use(
         self, use: ExpertUseByGroup | None, loss: ForwardLoss
@@ -220,23 +257,32 @@ class _Run:
     def _evaluate(
         self, validation: Mapping[str, SampleSource], evaluations: Mapping[str, Evaluation]
     ) -> None:
-        began, found, tallies = time.monotonic(), {}, {name: Tally() for name in validation}
+        began, found, losses = time.monotonic(), {}, {}
         self.model.eval()
         with self.learner.averaged():
-            with torch.no_grad():
-                for name, batch in validation_batches(validation, self.plan, self.model.config):
-                    loss = self.objective(self.model, batch, with_z=False)
-                    tallies[name].add(batch, loss, self.model)
+            for name, source in validation.items():
+                losses[name] = self._validated(source).record()
             for name, evaluation in evaluations.items():
-                found[name] = dict(evaluation(self.model))
+                if self.workers.is_first:
+                    found[name] = dict(evaluation(self.model))
+        self.workers.wait()
         self.model.train()
         record: Record = {"step": self.step - 1}
-        if tallies:
-            record["validation"] = {name: tally.record() for name, tally in tallies.items()}
+        if losses:
+            record["validation"] = losses
         if found:
             record["evaluations"] = found
         if len(record) > 1:
             self._write(record | {"seconds": round(time.monotonic() - began, 3)})
+
+    @torch.no_grad()
+    def _validated(self, source: SampleSource) -> Tally:
+        tally, workers = Tally(), self.workers
+        for batch in validation_batches(
+            source, self.plan, self.model.config, workers.rank, workers.world
+        ):
+            tally.add(batch, self.objective(self.model, batch, with_z=False), self.model)
+        return self._joined(tally)
 
     def _cure(self, verdict: Verdict) -> None:
         """Go back to the last good weights; the samples that made them sick are not repeated."""
@@ -263,18 +309,30 @@ class _Run:
     def _save(self) -> None:
         if self.guard.bad_in_a_row:
             return  # what is saved now might be what has to be taken back
-        progress = {"batches": self.batches.state(), "guard": self.guard.state()}
-        keep = self.plan.keep_states
-        save_state(self.folder, self.step, self.learner.tensors(), progress, keep=keep)
+        if self.workers.is_first:
+            progress = {"batches": self.batches.state(), "guard": self.guard.state()}
+            keep = self.plan.keep_states
+            save_state(self.folder, self.step, self.learner.tensors(), progress, keep=keep)
+        self.workers.wait()  # any of them may have to take it back
 
     def _hand_on(self) -> None:
-        with self.learner.averaged():
-            learned = {name: e.parameter.detach() for name, e in self.learner.learned.items()}
-            write_whole(learned, self.folder / TRAINED_NAME, {"steps": str(self.step)})
+        if self.workers.is_first:
+            with self.learner.averaged():
+                learned = {name: e.parameter.detach() for name, e in self.learner.learned.items()}
+                write_whole(learned, self.folder / TRAINED_NAME, {"steps": str(self.step)})
+        self.workers.wait()
 
     def _write(self, record: Record) -> None:
-        self.journal.write(record)
-        self.on_record(record)
+        if self.journal is not None:
+            self.journal.write(record)
+            self.on_record(record)
+
+
+def _lock_of(folder: Path, workers: Workers) -> contextlib.AbstractContextManager[object]:
+    """One run a folder; of its processes the first holds the lock."""
+    if not workers.is_first:
+        return contextlib.nullcontext()
+    return held_lock(folder / ".lock", TrainingError)
 
 
 @contextlib.contextmanager
@@ -301,7 +359,7 @@ def _stop_signals() -> Iterator[threading.Event]:
 def _require_same_plan(plan: Plan, folder: Path) -> None:
     """More steps or other intervals are no other plan; whatever shapes the steps is."""
     saved = json.loads((folder / RUN_NAME).read_text("utf-8"))["train"]
-    free = {"save_every", "keep_states", "evaluate_every", "evaluate_tokens"}
+    free = {"save_every", "keep_states", "evaluate_every", "evaluate_tokens", "expert_use_every"}
     ours = to_dict(plan)
     differing = [name for name in ours if name not in free and ours[name] != saved.get(name)]
     if differing:

@@ -6,8 +6,8 @@ Axes: batch = rows, seq = tokens of a row, scored = tokens that are predicted.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -88,8 +88,8 @@ class Tally:
     taken_routed: int = 0
     taken_null: int = 0
     layer_tokens: int = 0
-    tasks: dict[str, _Mean] = field(default_factory=lambda: defaultdict(_Mean))
-    modalities: dict[str, _Mean] = field(default_factory=lambda: defaultdict(_Mean))
+    tasks: dict[str, _Mean] = field(default_factory=dict)
+    modalities: dict[str, _Mean] = field(default_factory=dict)
 
     def add(self, batch: TrainBatch, loss: ForwardLoss, model: OmniModel) -> None:
         """Count one forward."""
@@ -109,9 +109,25 @@ class Tally:
             sums = torch.bincount(place, loss.token_losses.double(), minlength=len(names))
             counts = torch.bincount(place, minlength=len(names))
             for name, total, count in zip(names, sums.tolist(), counts.tolist(), strict=True):
-                means[name].total += total
-                means[name].count += count
+                mean = means.setdefault(name, _Mean())
+                mean.total += total
+                mean.count += count
         self._add_routing(mask, loss.routing, model)
+
+    def state(self) -> dict[str, Any]:
+        """The sums as JSON."""
+        return asdict(self)
+
+    def join(self, state: Mapping[str, Any]) -> None:
+        """Add the sums of another process."""
+        for name, value in state.items():
+            if not isinstance(value, dict):
+                setattr(self, name, getattr(self, name) + value)
+                continue
+            for key, mean in value.items():
+                own = getattr(self, name).setdefault(key, _Mean())
+                own.total += mean["total"]
+                own.count += mean["count"]
 
     def _add_routing(
         self, mask: Int[Tensor, "batch seq"], routing: tuple[Routing, ...], model: OmniModel

@@ -22,6 +22,7 @@ from unimoe.train.batches import SampleSource
 from unimoe.train.console import RunConsole
 from unimoe.train.loop import TRAINED_NAME, Evaluation, Outcome, train
 from unimoe.train.losses import Objective, forward_loss
+from unimoe.train.parallel import ALONE, Workers
 from unimoe.train.plan import Plan
 
 _FINISHED_NAME = "finished"
@@ -60,8 +61,11 @@ def run_stages(
     only: str | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
+    workers: Workers = ALONE,
 ) -> list[Outcome]:
     """Run one stage, or all in order; with `resume`, finished ones are passed over.
+
+    With several workers all of them call this.
 
     Raises:
         ConfigError: there is no such stage, or an override sets nothing that exists.
@@ -77,7 +81,8 @@ def run_stages(
         if resume and (own / _FINISHED_NAME).exists():
             outcomes.append(Outcome(plans[name].steps, "finished before", own))
             continue
-        material = stage.material(plans[name], folder)
+        with workers.first_one_first():
+            material = stage.material(plans[name], folder)
         with RunConsole(f"{recipe} {name}", plans[name]) as console:
             outcome = train(
                 material.model,
@@ -89,14 +94,17 @@ def run_stages(
                 objective=material.objective,
                 resume=resume,
                 on_record=console.show,
+                workers=workers,
             )
         outcomes.append(outcome)
         if outcome.reason == "stopped":
             break
-        if stage.finish is not None:
-            apply_trained(material.model, own)
-            stage.finish(material.model, folder)
-        (own / _FINISHED_NAME).touch()
+        if workers.is_first:
+            if stage.finish is not None:
+                apply_trained(material.model, own)
+                stage.finish(material.model, folder)
+            (own / _FINISHED_NAME).touch()
+        workers.wait()
     return outcomes
 
 
