@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from unimoe.config import AUDIO_RATE_HZ
 
-Samples = Float32[np.ndarray, "samples"]
+Samples = Float32[np.ndarray, "_samples"]
 Effect = Callable[[Samples, np.random.Generator], Samples]
 
 _TELEPHONE_RATE_HZ = 8_000
@@ -107,7 +107,7 @@ EFFECTS: tuple[Effect, ...] = (repaced, reverberant, tilted, telephoned, noisy, 
 """In the order in which they happen to a sound."""
 
 
-def coloured_noise(num_samples: int, colour: float, rng: np.random.Generator) -> Samples:
+def coloured_noise(num_samples: int, colour: float | int, rng: np.random.Generator) -> Samples:
     """Noise from white (0) over pink (0.5) to brown (1), of variance about 1."""
     spectrum = np.fft.rfft(rng.standard_normal(num_samples))
     hertz = np.fft.rfftfreq(num_samples, 1 / AUDIO_RATE_HZ)

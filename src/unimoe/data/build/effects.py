@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from unimoe.config import AUDIO_RATE_HZ
 from unimoe.data.build.augment import coloured_noise
 
-Samples = Float32[np.ndarray, "samples"]
+Samples = Float32[np.ndarray, "_samples"]
 Wave: TypeAlias = NDArray[np.float64]
+Number: TypeAlias = float | int
 
 _PEAK = 0.7
 # Parts of every range that belong to the test.
@@ -37,7 +38,7 @@ class Dice:
         self.rng = rng
         self.is_test = is_test
 
-    def between(self, low: float, high: float) -> float:
+    def between(self, low: Number, high: Number) -> float:
         """A number of the range, on a logarithmic scale if both ends are positive."""
         share = self.rng.random()
         while is_test_share(share) != self.is_test:
@@ -46,16 +47,16 @@ class Dice:
             return float(low * (high / low) ** share)
         return float(low + (high - low) * share)
 
-    def seconds(self, low: float, high: float) -> float:
+    def seconds(self, low: Number, high: Number) -> float:
         """A length of time; lengths are the same in training and test."""
         return float(self.rng.uniform(low, high))
 
-    def jitter(self, size: int, around: float) -> Wave:
+    def jitter(self, size: int, around: Number) -> Wave:
         """Factors about 1: no two drops or steps are the same."""
         return np.exp(self.rng.normal(0, around, size))
 
 
-def is_test_share(share: float) -> bool:
+def is_test_share(share: Number) -> bool:
     """Whether a place in a range, from 0 to 1, belongs to the test."""
     return any(low <= share < high for low, high in _TEST_BANDS)
 
@@ -87,17 +88,17 @@ def leveled(samples: Wave) -> Samples:
     return (samples * (_PEAK / max(float(np.abs(samples).max()), 1e-9))).astype(np.float32)
 
 
-def _times(seconds: float) -> Wave:
+def _times(seconds: Number) -> Wave:
     return np.arange(round(seconds * AUDIO_RATE_HZ)) / AUDIO_RATE_HZ
 
 
-def _sine(hertz: Wave | float, times: Wave) -> Wave:
+def _sine(hertz: Wave | Number, times: Wave) -> Wave:
     """A tone whose frequency may change."""
     steps = np.broadcast_to(np.asarray(hertz, np.float64), times.shape) / AUDIO_RATE_HZ
     return np.sin(2 * np.pi * np.cumsum(steps))
 
 
-def _band_noise(num_samples: int, low_hz: float, high_hz: float, dice: Dice) -> Wave:
+def _band_noise(num_samples: int, low_hz: Number, high_hz: Number, dice: Dice) -> Wave:
     """Noise between two frequencies with soft edges, of variance about 1."""
     spectrum = np.fft.rfft(dice.rng.standard_normal(num_samples))
     hertz = np.fft.rfftfreq(num_samples, 1 / AUDIO_RATE_HZ)
@@ -106,18 +107,18 @@ def _band_noise(num_samples: int, low_hz: float, high_hz: float, dice: Dice) -> 
     return noise / max(float(noise.std()), 1e-9)
 
 
-def _decay(times: Wave, seconds: float) -> Wave:
+def _decay(times: Wave, seconds: Number) -> Wave:
     """Falls by 60 decibels in that time."""
     return 10 ** (-3 * times / seconds)
 
 
-def _soft_ends(times: Wave, seconds: float) -> Wave:
+def _soft_ends(times: Wave, seconds: Number) -> Wave:
     """Rises from and falls to silence in that time."""
     shape: Wave = np.minimum(1, np.minimum(times, times[-1] - times) / seconds)
     return shape
 
 
-def _placed(sounds: list[Wave], starts: Wave, seconds: float) -> Wave:
+def _placed(sounds: list[Wave], starts: Wave, seconds: Number) -> Wave:
     """Sounds laid over one another from their times on, cut at the end."""
     mixed = np.zeros(round(seconds * AUDIO_RATE_HZ))
     for sound, start in zip(sounds, starts, strict=True):
@@ -127,7 +128,7 @@ def _placed(sounds: list[Wave], starts: Wave, seconds: float) -> Wave:
     return mixed
 
 
-def _beats(dice: Dice, per_second: float, seconds: float, unevenness: float) -> Wave:
+def _beats(dice: Dice, per_second: Number, seconds: Number, unevenness: Number) -> Wave:
     """Times of a regular beat that a hand or foot keeps."""
     gaps = dice.jitter(int(seconds * per_second * 2) + 2, unevenness) / per_second
     times = np.cumsum(gaps) - gaps[0] + 0.05
@@ -138,7 +139,7 @@ def _bell(dice: Dice) -> Wave:
     return _bell_once(dice, dice.seconds(1.5, 2.8))
 
 
-def _bell_once(dice: Dice, seconds: float = 1.5) -> Wave:
+def _bell_once(dice: Dice, seconds: Number = 1.5) -> Wave:
     times = _times(seconds)
     base, decay = dice.between(350, 1400), dice.between(1.2, 3.0)
     partials = [(0.5, 0.4, 1.2), (1, 1, 1), (1.19, 0.6, 0.8), (2, 0.8, 0.6), (2.74, 0.4, 0.4)]
@@ -182,7 +183,7 @@ def _telephone(dice: Dice) -> Wave:
     return tone * ((times % (ring * 1.6)) < ring)
 
 
-def _clap_once(dice: Dice, low: float) -> Wave:
+def _clap_once(dice: Dice, low: Number) -> Wave:
     times = _times(0.16)
     return _band_noise(len(times), low, low * 3.2, dice) * _decay(times, 0.11)
 
@@ -211,7 +212,7 @@ def _whistle(dice: Dice) -> Wave:
     return (tone + 0.06 * breath) * _soft_ends(times, 0.05)
 
 
-def _drum_once(dice: Dice, base: float) -> Wave:
+def _drum_once(dice: Dice, base: Number) -> Wave:
     times = _times(0.5)
     skin = _sine(base * (1 + 0.8 * np.exp(-times * 40)), times) * _decay(times, 0.45)
     stick = _band_noise(len(times), 200, 2500, dice) * _decay(times, 0.06)
@@ -290,7 +291,7 @@ def _horn(dice: Dice) -> Wave:
     return tone * is_on * np.minimum(1, times / 0.02)
 
 
-def _step_once(dice: Dice, pitch: float) -> Wave:
+def _step_once(dice: Dice, pitch: Number) -> Wave:
     times = _times(0.2)
     heel = _sine(pitch * np.exp(-times * 4), times) * _decay(times, 0.12)
     scuff = _band_noise(len(times), 900, 4500, dice) * _decay(times, 0.09)
@@ -304,7 +305,7 @@ def _footsteps(dice: Dice) -> Wave:
     return _placed([step * dice.jitter(1, 0.2) for step in steps], starts, seconds)
 
 
-def _knock_once(dice: Dice, pitch: float) -> Wave:
+def _knock_once(dice: Dice, pitch: Number) -> Wave:
     times = _times(0.15)
     wood = _sine(pitch, times) + 0.6 * _sine(pitch * 2.3, times) + 0.3 * _sine(pitch * 3.9, times)
     return wood * _decay(times, 0.09) + _band_noise(len(times), 300, 1500, dice) * _decay(

@@ -21,7 +21,7 @@ from jaxtyping import Float32, Int16
 from unimoe.config import AUDIO_RATE_HZ
 from unimoe.errors import DataError
 
-Samples = Float32[np.ndarray, "samples"]
+Samples = Float32[np.ndarray, "_samples"]
 
 # Numbers of the generators that are read (chapter 8.1.2).
 _START_OFFSET, _END_OFFSET, _LOOP_START_OFFSET, _LOOP_END_OFFSET = 0, 1, 2, 3

@@ -38,7 +38,7 @@ from unimoe.errors import DataError
 from unimoe.media.audio import load_audio
 from unimoe.parts import fetch, part
 
-Samples = Float32[np.ndarray, "samples"]
+Samples = Float32[np.ndarray, "_samples"]
 
 NAME_QUESTION = "What do you hear?"
 _NAME_QUESTIONS = (NAME_QUESTION, NAME_QUESTION, "What is this sound?", "Which sound is this?")
@@ -298,8 +298,8 @@ def _order(classes: Sequence[SoundClass], index: int, dice: Dice) -> Clip:
     sounds = [shown.make(dice)[:longest] for shown in (first, last)]
     pause = np.zeros(round(dice.seconds(0.2, 0.6) * AUDIO_RATE_HZ), np.float32)
     asked = [
-        _naming("What do you hear first?", first),
-        _naming("What do you hear last?", last),
+        _naming("What do you hear first?", first)._replace(kind="first"),
+        _naming("What do you hear last?", last)._replace(kind="last"),
         _both(first, last),
     ]
     asked.insert(0, asked.pop(index % 2))

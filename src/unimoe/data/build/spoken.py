@@ -3,7 +3,8 @@
 In:  the built sets easy_vqa, naming and scenes; facts; voices.
 Out: a data set. Task "spoken": `<image><audio>`, and "typed": the same picture and question in
      words, joined by the trait "question"; "spoken_chat": `<audio>` alone.
-A clip is never heard in two splits: the thousandths of its pace tell the splits apart.
+Common questions are asked in every split, about other pictures: each time at its own pace and
+level, so that no two splits hold the same clip.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ _NUM_SUMS, _NUM_COMPARISONS = 600, 200
 # How often of ten each voice speaks.
 _TRAINING_VOICES = (*("hibari",) * 6, "slt", "awb", "kal", "espeak-us-f2")
 _TEST_VOICES = (*("hibari",) * 7, "rms", "rms", "espeak-us-f5")
-_MIN_PACE, _MAX_PACE = 880, 1120  # thousandths
+_MIN_PACE, _MAX_PACE = 0.88, 1.12
+_MIN_LEVEL = 0.6
 
 _CARD = DataCard(
     subject="A question is heard instead of read: about a picture, or on facts. Every spoken test "
@@ -66,7 +68,7 @@ _CARD = DataCard(
     licence="As of those sets.",
     split_rule="Pictures stay in the split of their set. Questions on facts go by the hash of "
     "their words, as in the set speech; a question about a picture that the test of speech could "
-    "hold is not spoken in training. Clips of the same words differ in pace between splits.",
+    "hold is not spoken in training. Clips of the same words differ in pace and level.",
     notes="Test questions are spoken seven times of ten by the training voice, else by voices "
     "that training never hears. Half of the training clips are changed by noise, echo and so on.",
 )
@@ -138,10 +140,10 @@ class _Booth:
         return rng.choice(_TEST_VOICES if self.split == "test" else _TRAINING_VOICES)
 
     def speak(self, text: str, name: str, rng: random.Random) -> str:
-        """Path of a clip that no other split can hold."""
-        pace = rng.randint(_MIN_PACE, _MAX_PACE)
-        pace += SPLITS.index(self.split) - pace % len(SPLITS)
-        samples = self._speakers.speak(voice(name), capital(text), speed=pace / 1000)
+        """Path of a clip at its own pace and level."""
+        pace = round(rng.uniform(_MIN_PACE, _MAX_PACE), 3)
+        samples = self._speakers.speak(voice(name), capital(text), speed=pace)
+        samples = samples * np.float32(rng.uniform(_MIN_LEVEL, 1))
         if self.split == "train":
             samples = augmented(samples, np.random.default_rng(rng.getrandbits(32)))
         return self._writer.audio(f"{name} {text}", samples, AUDIO_RATE_HZ)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hibari import Hibari
     from onnxruntime import InferenceSession
 
-Samples = Float32[np.ndarray, "samples"]
+Samples = Float32[np.ndarray, "_samples"]
 Engine = Literal["hibari", "kokoro", "flite", "espeak-ng"]
 
 _PEAK = 0.7
