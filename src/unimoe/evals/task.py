@@ -30,6 +30,8 @@ class Task:
     dataset: str
     """Folder of the data set below the data folder."""
     judge: JudgeKind
+    training: str = ""
+    """Data set that baselines learn from, if it is another one."""
     split: Split = "test"
     kinds: tuple[str, ...] = ()
     """Samples of these `task` values; none: all of the split."""

@@ -58,6 +58,17 @@ _IMAGES = (
         max_new_tokens=_PHRASE,
     ),
 )
+_PHOTOS = (
+    Task(
+        name="photos",
+        title="Photos, of which training has none",
+        dataset="photos",
+        training="naming",
+        judge="name",
+        by=("source",),
+        max_new_tokens=_PHRASE,
+    ),
+)
 _SOUNDS = (
     Task(
         name="asr",
@@ -179,7 +190,7 @@ _TEXT = (
 
 MINI = Suite(
     name="mini",
-    tasks=(*_IMAGES, *_SOUNDS, *_VIDEOS, *_SPOKEN, *_TEXT),
+    tasks=(*_IMAGES, *_PHOTOS, *_SOUNDS, *_VIDEOS, *_SPOKEN, *_TEXT),
     pairs=(
         Pair(
             name="spoken_to_typed",

@@ -139,7 +139,7 @@ def _ask_baseline(
             answerer = TranscriptAnswerer(ear) if is_transcript else CascadeAnswerer(ear, reader)
             run_task(items, answerer, tools.judges, folder, who=baseline, progress=progress)
             continue
-        training = read_manifest(options.data / task.dataset / "train.jsonl")
+        training = read_manifest(options.data / (task.training or task.dataset) / "train.jsonl")
         if baseline == "blind":
             run_task(
                 items,
