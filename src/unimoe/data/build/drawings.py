@@ -108,7 +108,8 @@ class Drawings:
     def __init__(self, sources: Mapping[str, Path]) -> None:
         names: dict[str, str] = {}
         for style in reversed(_NAMING_STYLES):
-            names |= _names_by_code(sources[style])
+            if style in sources:
+                names |= _names_by_code(sources[style])
         self._styles: dict[str, Style] = {
             name: _style(sources[name], names) for name in STYLES if name in sources
         }
@@ -145,8 +146,17 @@ def draw_clip_art(path: Path, side: int) -> Image.Image | None:
 
 
 def render_svg(text: str, side: int) -> Image.Image:
-    """An SVG in a square, RGBA."""
-    data = resvg_py.svg_to_bytes(svg_string=text, width=side, height=side, skip_system_fonts=True)
+    """An SVG in a square, RGBA.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        data = resvg_py.svg_to_bytes(
+            svg_string=text, width=side, height=side, skip_system_fonts=True
+        )
+    except ValueError as error:
+        raise DataError(f"a drawing is no SVG that can be drawn: {error}") from error
     return Image.open(BytesIO(data)).convert("RGBA")
 
 

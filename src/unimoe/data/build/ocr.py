@@ -233,7 +233,7 @@ def _picture(text: Text, typeface: Typeface, rng: random.Random) -> Image.Image:
     width = length * letters.width / max(letters.size)
     x = SIDE / 2 + rng.uniform(-1, 1) * max(0.0, (SIDE - width) / 2 - 6)
     y = SIDE / 2 + rng.uniform(-1, 1) * max(0.0, (SIDE - height) / 2 - 10)
-    lay(picture, letters, Spot(x, y, length), rng.choice((0, 0, rng.uniform(-6, 6))))
+    lay(picture, letters, Spot(x, y, length), rng.choice((0.0, 0.0, rng.uniform(-6, 6))))
     return picture
 
 

@@ -31,7 +31,7 @@ SPRITE_NAMES = (
     "ladybug tree cactus sunflower rose mushroom apple banana strawberry grapes lemon carrot "
     "pineapple watermelon hamburger pizza donut cookie car bus tractor bicycle airplane rocket "
     "sailboat train house castle umbrella cloud snowman hat book key bell guitar drum camera "
-    "phone clock chair bed hammer scissors balloon soccer_ball basketball"
+    "phone chair bed hammer scissors balloon soccer_ball basketball"
 )
 _GAP = 5
 _TRIES = 60

@@ -184,7 +184,7 @@ def _moving(seconds: int, sprites: Sequence[Sprite], rng: random.Random) -> list
         CLIP_SIDE / 2 - down * far + abs(right) * across,
         side,
     )
-    actors = [Actor(kind=kinds[0], spot=spot, leaves=seconds + 1, moves=direction)]
+    actors = [Actor(kind=kinds[0], spot=spot, leaves=seconds + 1.0, moves=direction)]
     for kind in kinds[1:]:
         # Off the path: on the side of the screen that has more room.
         away = -far if across > 0 else far
@@ -194,7 +194,7 @@ def _moving(seconds: int, sprites: Sequence[Sprite], rng: random.Random) -> list
             CLIP_SIDE / 2 + abs(down) * along + abs(right) * away,
             rng.uniform(26, 34),
         )
-        actors.append(Actor(kind=kind, spot=standing, leaves=seconds + 1))
+        actors.append(Actor(kind=kind, spot=standing, leaves=seconds + 1.0))
     return actors
 
 
@@ -210,7 +210,7 @@ def _one_after_another(seconds: int, sprites: Sequence[Sprite], rng: random.Rand
             kind=kind,
             spot=spots[index],
             appears=index * phase,
-            leaves=seconds + 1 if stays or index == number - 1 else (index + 1) * phase,
+            leaves=seconds + 1.0 if stays or index == number - 1 else (index + 1) * phase,
         )
         for index, kind in enumerate(kinds)
     ]
@@ -223,7 +223,7 @@ def _gathering(seconds: int, sprites: Sequence[Sprite], rng: random.Random) -> l
     times = sorted(rng.uniform(0, seconds - 1.4) for _ in range(number))
     start = times[0] if rng.random() < 0.5 else 0.0
     return [
-        Actor(kind=kind, spot=spot, appears=max(0.0, time - start), leaves=seconds + 1)
+        Actor(kind=kind, spot=spot, appears=max(0.0, time - start), leaves=seconds + 1.0)
         for spot, time in zip(_spots(number, rng), times, strict=True)
     ]
 
@@ -235,10 +235,10 @@ def _turning(seconds: int, sprites: Sequence[Sprite], rng: random.Random) -> lis
     number = rng.choice((1, 2))
     spots = _spots(number, rng)
     turn = (rng.uniform(0.48, 0.52) * seconds, new)
-    actors = [Actor(kind=kind, spot=spots[0], leaves=seconds + 1, turns=turn)]
+    actors = [Actor(kind=kind, spot=spots[0], leaves=seconds + 1.0, turns=turn)]
     others = [k for k in _kinds(3, sprites, rng) if k.name != kind.name]
     if number == 2 and others:
-        actors.append(Actor(kind=others[0], spot=spots[1], leaves=seconds + 1))
+        actors.append(Actor(kind=others[0], spot=spots[1], leaves=seconds + 1.0))
     return actors
 
 
@@ -302,7 +302,7 @@ def _draw_noises(noises: Sequence[Noise], number: int, rng: random.Random) -> li
     return drawn
 
 
-def _cut(samples: Samples) -> Samples:
+def _cut(samples: Samples) -> Float32[np.ndarray, kept]:
     """Not too long, and ending softly."""
     kept = samples[: round(_LONGEST_SOUND_SECONDS * AUDIO_RATE_HZ)].copy()
     fade = min(len(kept), round(_FADE_SECONDS * AUDIO_RATE_HZ))

@@ -1,0 +1,73 @@
+import random
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from unimoe.data import read_manifest
+from unimoe.data.build.ocr import build_ocr, common_words, split_of_text
+from unimoe.errors import DataError
+
+_HELD_OUT = ("DejaVu Serif",)
+
+
+def _sources(folder: Path) -> dict[str, Path]:
+    """Two families of letters, and glosses that use 300 made-up words often enough."""
+    fonts = folder / "fonts"
+    fonts.mkdir()
+    for name in ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf"):
+        (fonts / name).write_bytes(
+            (Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name).read_bytes()
+        )
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefgh", k=6)) for _ in range(300)]
+    wordnet = folder / "wordnet" / "usr/share/wordnet"
+    wordnet.mkdir(parents=True)
+    line = f"00000001 03 n 01 thing 0 000 | {' '.join(words)}\n"
+    for name in ("noun", "verb", "adj", "adv"):
+        (wordnet / f"data.{name}").write_text(line * 5)
+    return {"fonts": fonts, "wordnet": folder / "wordnet"}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("ocr")
+    build_ocr(_sources(root), root / "set", scale=0.02, held_out_families=_HELD_OUT)
+    return root / "set"
+
+
+def test_held_out_letters_are_half_of_the_test_and_never_learnt(built: Path) -> None:
+    train, test = (read_manifest(built / f"{name}.jsonl") for name in ("train", "test"))
+
+    assert not {s.traits["family"] for s in train} & set(_HELD_OUT)
+    assert [s.traits["letters"] for s in test].count("held out") == len(test) / 2
+
+
+def test_no_word_of_the_test_is_learnt(built: Path) -> None:
+    words = [
+        {
+            word
+            for sample in read_manifest(built / f"{name}.jsonl")
+            for word in sample.traits["text"].split()
+        }
+        for name in ("train", "validation", "test")
+    ]
+
+    assert not words[0] & words[2]
+    assert not words[1] & words[2]
+    assert all(split_of_text(word) == "test" for word in words[2])
+
+
+def test_the_answer_is_the_text(built: Path) -> None:
+    for sample in read_manifest(built / "train.jsonl"):
+        assert sample.conversations[-1].text == sample.answers[0]
+        assert sample.answers[0].lower() == sample.traits["text"]
+
+
+def test_words_count_if_they_are_used_often() -> None:
+    assert common_words(["the cat sat, Tom sat"] * 20 + ["dog"]) == ["cat", "sat", "the"]
+
+
+def test_a_held_out_family_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="need Cabin"):
+        build_ocr(_sources(tmp_path), tmp_path / "set", held_out_families=("Cabin",))
