@@ -22,8 +22,8 @@ COLOURS: dict[str, RGB] = {
     "yellow": (250, 214, 26),
     "orange": (250, 132, 20),
     "purple": (132, 44, 180),
-    "black": (24, 24, 24),
-    "gray": (136, 136, 136),
+    "black": (24, 24, 26),
+    "gray": (134, 136, 140),
 }
 """Their names, and the middle of what counts as them."""
 
