@@ -82,7 +82,7 @@ def repeated(stroke: Effect, count: int, dice: Dice) -> Samples:
     return leveled(_placed([once] * count, starts, starts[-1] + 0.6))
 
 
-def leveled(samples: Wave) -> Samples:
+def leveled(samples: Wave | Samples) -> Samples:
     """At one level, about zero."""
     samples = samples - samples.mean()
     return (samples * (_PEAK / max(float(np.abs(samples).max()), 1e-9))).astype(np.float32)
