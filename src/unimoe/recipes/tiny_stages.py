@@ -7,7 +7,7 @@
     annealing                  the same at a lower rate on balanced data; writes `checkpoint/`
 
 The data are three small sets made here: the colour of a square, the pitch of a tone, a number said
-again. The tiny model does learn them.
+again. The tiny model does learn the colours.
 """
 
 from __future__ import annotations
@@ -182,17 +182,17 @@ def _write_checkpoint(model: OmniModel, folder: Path) -> None:
 
 def _plan(learns: Mapping[str, float], mixture: Mapping[str, float], **changes: float) -> Plan:
     plan = Plan(
-        steps=12,
+        steps=20,
         tokens_per_step=512,
         row_length=256,
         learns=learns,
         mixture=mixture,
-        lr=3e-3,
+        lr=1e-2,
         warmup_steps=3,
-        save_every=4,
-        evaluate_every=6,
+        save_every=10,
+        evaluate_every=10,
         evaluate_tokens=256,
-        expert_use_every=6,
+        expert_use_every=10,
     )
     return dataclasses.replace(plan, **changes)  # type: ignore[arg-type]
 
@@ -225,7 +225,7 @@ STAGES: Mapping[str, Stage] = {
     ),
     "annealing": Stage(
         caption="the same at a lower rate",
-        plan=_plan(_FEED_FORWARD | _CONNECTORS, _EVEN, lr=1e-3, ema_decay=0.9),
+        plan=_plan(_FEED_FORWARD | _CONNECTORS, _EVEN, lr=3e-3, ema_decay=0.9),
         material=lambda plan, folder: _material(_mixed(folder, "warm-up", "mixed"), plan, folder),
         finish=_write_checkpoint,
     ),

@@ -21,7 +21,14 @@ SECONDS_BETWEEN_LINES = 30.0
 class RunConsole:
     """Shows a run while it lasts; `show` is what `train` calls with every line."""
 
-    def __init__(self, title: str, plan: Plan) -> None:
+    def __init__(self, title: str, plan: Plan, *, has_bar: bool = True) -> None:
+        """Show a run.
+
+        Args:
+            title: beside the bar.
+            plan: how many steps there are.
+            has_bar: False in all processes of a run but one.
+        """
         self._console = Console(stderr=True)
         self._plan = plan
         self._last_line = -SECONDS_BETWEEN_LINES
@@ -33,7 +40,7 @@ class RunConsole:
             TimeRemainingColumn(),
             TextColumn("{task.fields[shown]}"),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not (has_bar and self._console.is_terminal),
         )
         self._task = self._bar.add_task(title, total=plan.steps, shown="")
 

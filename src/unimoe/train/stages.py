@@ -83,7 +83,8 @@ def run_stages(
             continue
         with workers.first_one_first():
             material = stage.material(plans[name], folder)
-        with RunConsole(f"{recipe} {name}", plans[name]) as console:
+        title = f"{recipe} {name}"
+        with RunConsole(title, plans[name], has_bar=workers.is_first) as console:
             outcome = train(
                 material.model,
                 material.sources,
