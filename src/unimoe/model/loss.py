@@ -88,8 +88,10 @@ def mean_z_loss(
 def scored_tokens(
     labels: Int[Tensor, "batch seq"], attention_mask: Int[Tensor, "batch seq"] | None
 ) -> Bool[Tensor, "batch targets"]:
-    """Which tokens from the second of a row on are predicted: those with a label, but none across
-    the border of two packed samples."""
+    """Which tokens from the second of a row on are predicted.
+
+    Those with a label, but none across the border of two packed samples.
+    """
     is_scored = labels[:, 1:] != IGNORED
     if attention_mask is None:
         return is_scored

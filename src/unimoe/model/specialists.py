@@ -57,7 +57,8 @@ def with_deltas(dense: OmniModel, moe: MoEConfig, *, seed: int = 0) -> OmniModel
         if name in given:
             return given[name]
         if name.endswith("_in"):
-            return torch.randn(shape, generator=generator) * shape[-1] ** -0.5
+            small: Tensor = torch.randn(shape, generator=generator) * shape[-1] ** -0.5
+            return small
         return torch.zeros(shape)
 
     allocate(model, filled)
