@@ -82,3 +82,10 @@ def test_an_impossible_core_is_refused(changes: dict[str, object], message: str)
 def test_an_integer_is_a_fine_number_where_a_real_one_is_wanted() -> None:
     values = to_dict(CORE) | {"rope_theta": 10_000}
     assert from_dict(CoreConfig, values).rope_theta == 10_000.0
+
+
+def test_windows_of_joined_patches_must_tile_the_side() -> None:
+    vision = tiny_config().vision
+    assert vision is not None
+    with pytest.raises(ConfigError, match="divides the 4 patches"):
+        dataclasses.replace(vision, pool_side=3, joins_patches=True)

@@ -194,6 +194,9 @@ class VisionConfig:
     hidden_act: str = "gelu_pytorch_tanh"
     pool_side: int
     """A tile becomes pool_side x pool_side tokens."""
+    joins_patches: bool = False
+    """A token is made of all patches of its window side by side, so that it keeps their order;
+    otherwise the patches are aligned one by one and averaged, as released."""
     min_tile_grid: tuple[int, int] = (1, 1)
     max_tile_grid: tuple[int, int] = (3, 3)
     """Tiles across and down an image may be cut into, smallest and largest."""
@@ -216,12 +219,22 @@ class VisionConfig:
             f"the patches along a tile",
         )
         _require(
+            not self.joins_patches or self.patches_across % self.pool_side == 0,
+            f"joins_patches needs a pool_side that divides the {self.patches_across} patches "
+            f"along a tile; it is {self.pool_side}",
+        )
+        _require(
             all(
                 1 <= low <= high
                 for low, high in zip(self.min_tile_grid, self.max_tile_grid, strict=True)
             ),
             f"tile grids from {self.min_tile_grid} to {self.max_tile_grid}: the range is empty",
         )
+
+    @property
+    def patches_across(self) -> int:
+        """Patches along a side of a tile."""
+        return self.image_side // self.patch_side
 
     @property
     def tokens_per_tile(self) -> int:

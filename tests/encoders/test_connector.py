@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unimoe.encoders.connector import mlp, pool_patches
+from unimoe.encoders.connector import join_patches, mlp, pool_patches
 
 
 def test_windows_overlap_where_the_side_does_not_divide() -> None:
@@ -30,3 +30,13 @@ def test_mlp_has_one_gelu_between_two_linear_maps() -> None:
     expected = exact_gelu @ connector[2].weight.T + connector[2].bias
     torch.testing.assert_close(connector(states), expected)
     assert set(connector.state_dict()) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_joined_patches_keep_every_window_in_reading_order() -> None:
+    patches = torch.arange(16.0).view(1, 16, 1)  # 4 x 4, numbered row by row
+    assert join_patches(patches, pool_side=2)[0].tolist() == [
+        [0, 1, 4, 5],
+        [2, 3, 6, 7],
+        [8, 9, 12, 13],
+        [10, 11, 14, 15],
+    ]

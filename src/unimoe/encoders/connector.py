@@ -36,6 +36,17 @@ def pool_patches(
     return functional.adaptive_avg_pool2d(square, pool_side).flatten(2).transpose(1, 2)
 
 
+def join_patches(
+    patches: Float[Tensor, "tiles patches width"], pool_side: int
+) -> Float[Tensor, "tiles tokens joined"]:
+    """Every square window of patches as one long vector, row by row in it and among them."""
+    side = math.isqrt(patches.shape[1])
+    window = side // pool_side
+    tiles, _, width = patches.shape
+    cut = patches.reshape(tiles, pool_side, window, pool_side, window, width)
+    return cut.transpose(2, 3).reshape(tiles, pool_side**2, window**2 * width)
+
+
 _STEPS_A_QUERY = 2
 
 

@@ -1,7 +1,8 @@
 """Vision encoder: tiles of an image or of video frames to embeddings of the language core.
 
 In:  pixel values [tiles, 3, side, side], normalised.  Out: embeddings [tiles, pool * pool, hidden].
-SigLIP or DINOv2 patches, a two-layer aligner on every patch, then average pooling.
+SigLIP or DINOv2 patches; a two-layer aligner on every patch, then average pooling; or the aligner
+on all patches of a window at once.
 Source: paper 2.2; released tower and aligner (docs/sources.md#vision).
 Axes: patches = (side // patch_side) squared, width = tower's, hidden = core's.
 """
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unimoe.config import VisionConfig
-from unimoe.encoders.connector import mlp, pool_patches
+from unimoe.encoders.connector import join_patches, mlp, pool_patches
 from unimoe.encoders.rows import encode_rows
 
 TILES_PER_CHUNK = 8
@@ -26,7 +27,8 @@ class VisionEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.tower: Any = _siglip(config) if config.tower == "siglip" else _dinov2(config)
-        self.aligner = mlp(config.hidden_size, hidden_size, num_layers=2)
+        window = config.patches_across // config.pool_side if config.joins_patches else 1
+        self.aligner = mlp(window**2 * config.hidden_size, hidden_size, num_layers=2)
 
     def forward(
         self, pixel_values: Float[Tensor, "tiles 3 side side"]
@@ -49,9 +51,12 @@ class VisionEncoder(nn.Module):
         self, states: Float[Tensor, "tiles patches width"]
     ) -> Float[Tensor, "tiles tokens hidden"]:
         """Embeddings of every tile from the states of its patches."""
+        states = states.to(next(self.aligner.parameters()).dtype)
+        if self.config.joins_patches:
+            joined: Tensor = self.aligner(join_patches(states, self.config.pool_side))
+            return joined
         # Pooling comes last, as released: the aligner is not linear.
-        patches = self.aligner(states.to(next(self.aligner.parameters()).dtype))
-        return pool_patches(patches, self.config.pool_side)
+        return pool_patches(self.aligner(states), self.config.pool_side)
 
     def _siglip_patches(
         self, pixels: Float[Tensor, "tiles 3 side side"]

@@ -87,7 +87,7 @@ def prepared_folder(root: Path, model: OmniModel, vocabulary: Vocabulary) -> Pre
     towers = hashlib.blake2b(digest_size=_KEY_BYTES)
     rules: list[object] = [to_dict(config.video), to_dict(config.special_tokens)]
     for encoder, settings, of_tower, of_connector in (
-        (model.vision, config.vision, _VISION_TOWER, ()),
+        (model.vision, config.vision, _VISION_TOWER, ("joins_patches",)),
         (model.audio, config.audio, _AUDIO_TOWER, _AUDIO_CONNECTOR),
     ):
         if encoder is None or settings is None:
