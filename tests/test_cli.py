@@ -22,7 +22,7 @@ from unimoe.infer.usage import Usage
 from unimoe.model.omni import OmniModel
 from unimoe.recipes.tiny import tiny_config
 
-COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
+COMMANDS = [c.name or c.callback.__name__ for c in cli.app.registered_commands]
 NEEDS_NO_TORCH = """
 import sys, unimoe, unimoe.cli
 assert unimoe.cli.main(["chat", "--help"]) == 0
