@@ -1,4 +1,4 @@
-"""Speech aligned with word embeddings."""
+"""What is seen and heard aligned with word embeddings."""
 
 import itertools
 from dataclasses import replace
@@ -10,7 +10,7 @@ from unimoe.errors import TrainingError
 from unimoe.model.omni import OmniModel
 from unimoe.recipes.tiny import tiny_config
 from unimoe.tokens.sequence import Sample
-from unimoe.train.align import SpeechAlignment, answer_tokens
+from unimoe.train.align import WordAlignment, answer_tokens
 from unimoe.train.batches import TrainBatch, TrainSample, train_batch
 
 AUDIO_PAD, END, START = 475, 468, 473
@@ -65,7 +65,7 @@ def test_the_loss_is_the_sum_over_all_alignments(
     short = torch.randn(1, 20, 64)
     short[:, 4:] = model.core.embed_tokens.weight[AUDIO_PAD]  # nothing new, and sure of it
     monkeypatch.setattr(model.audio, "connect", lambda states: short)
-    objective = SpeechAlignment(WORDS)
+    objective = WordAlignment(in_order=WORDS)
     loss = objective(model, rows([heard([41, 40])]), with_z=False)
     scores = objective.scores(model, short[0]).log_softmax(-1)
     silence = scores[4:, 0].sum()
@@ -81,14 +81,14 @@ def test_embeddings_of_the_words_cost_less_than_those_of_others(
     table = model.core.embed_tokens.weight
     said = table[[AUDIO_PAD, 41, AUDIO_PAD, 42, *[AUDIO_PAD] * 16]][None]
     monkeypatch.setattr(model.audio, "connect", lambda states: said)
-    objective = SpeechAlignment(WORDS)
+    objective = WordAlignment(in_order=WORDS)
     right = objective(model, rows([heard([41, 42])]), with_z=False).text_sum
     wrong = objective(model, rows([heard([42, 41])]), with_z=False).text_sum
     assert right < 0.5 * wrong
 
 
 def test_packing_changes_no_loss_and_counts_the_end_of_the_turn(model: OmniModel) -> None:
-    objective = SpeechAlignment(WORDS)
+    objective = WordAlignment(in_order=WORDS)
     first, second = heard([41, 40]), heard([42], clips=2)
     together = objective(model, rows([first, second]), with_z=False)
     apart = [objective(model, rows([one]), with_z=False).text_sum for one in (first, second)]
@@ -104,7 +104,7 @@ def test_the_connector_learns_and_the_core_is_not_run(
         raise AssertionError("the core was run")
 
     monkeypatch.setattr(model.core, "forward", fail)
-    SpeechAlignment(WORDS)(model, rows([heard([41, 40])]), with_z=False).text_sum.backward()
+    WordAlignment(in_order=WORDS)(model, rows([heard([41, 40])]), with_z=False).text_sum.backward()
     assert model.audio is not None
     gradient = model.audio.qformer.projector.weight.grad
     assert gradient is not None
@@ -114,15 +114,59 @@ def test_the_connector_learns_and_the_core_is_not_run(
 
 def test_a_token_outside_the_vocabulary_is_named_as_the_fault(model: OmniModel) -> None:
     with pytest.raises(TrainingError, match="lacks"):
-        SpeechAlignment([40, 41])(model, rows([heard([42])]), with_z=False)
+        WordAlignment(in_order=[40, 41])(model, rows([heard([42])]), with_z=False)
 
 
 def test_rows_without_audio_are_refused(model: OmniModel) -> None:
     silent = heard([41])
     batch = rows([silent])
     batch = batch._replace(batch=replace(batch.batch, audio_states=None))
-    with pytest.raises(TrainingError, match="needs a model that hears"):
-        SpeechAlignment(WORDS)(model, batch, with_z=False)
+    with pytest.raises(TrainingError, match="pictures, or of sounds"):
+        WordAlignment(in_order=WORDS)(model, batch, with_z=False)
+
+
+def shown(words: list[int]) -> TrainSample:
+    """A picture, and the words as the answer to a question."""
+    special = tiny_config().special_tokens
+    assert special.image_pad is not None
+    ids = torch.tensor([special.image_pad] * 4 + [7, *words, END])
+    labels = torch.full_like(ids, -100)
+    labels[-len(words) - 1 :] = ids[-len(words) - 1 :]
+    sample = Sample(
+        input_ids=ids,
+        labels=labels,
+        image_states=torch.randn(1, 16, 32),
+        image_grid_thw=torch.tensor([[1, 1, 1]]),
+        token_counts={},
+    )
+    return TrainSample(sample, "naming", "image")
+
+
+def test_a_word_of_a_picture_costs_what_a_random_embedding_says_of_it(model: OmniModel) -> None:
+    assert model.vision is not None
+    objective = WordAlignment(as_mixture=WORDS)
+    sample = shown([33, 42, 41])  # 33 tells nothing: every other answer has it
+    found = objective(model, rows([sample]), with_z=False)
+    embeddings = model.vision.connect(sample.sample.image_states)[0]
+    likely = objective.scores(model, embeddings).softmax(-1).mean(0)
+    wanted = -likely[3].log() - likely[2].log()  # classes: blank, 40, 41, 42
+    torch.testing.assert_close(found.text_sum, wanted)
+    assert found.token_losses.shape == (4,)
+
+
+def test_an_answer_that_tells_nothing_costs_nothing(model: OmniModel) -> None:
+    loss = WordAlignment(as_mixture=WORDS)(model, rows([shown([33])]), with_z=False)
+    assert loss.text_sum == 0
+
+
+def test_words_of_every_other_answer_are_left_out() -> None:
+    class Four:
+        lengths = (7, 7, 7, 7)
+
+        def __getitem__(self, index: int, /) -> TrainSample:
+            return shown([33, 40 + index // 2])
+
+    assert answer_tokens([Four()], max_share=0.5) == {40, 41}
 
 
 def test_the_vocabulary_is_all_that_answers_hold() -> None:

@@ -29,7 +29,7 @@ from unimoe.model.specialists import specialist_moe, take_expert, with_deltas
 from unimoe.parts import cache_directory
 from unimoe.recipes.mini_routing import Teaching, aim_at_modalities
 from unimoe.tokens.vocabulary import Vocabulary
-from unimoe.train.align import SpeechAlignment, answer_tokens
+from unimoe.train.align import ORDERED_TASKS, WordAlignment, answer_tokens
 from unimoe.train.console import PreparationConsole
 from unimoe.train.features import PreparedSet, prepare, prepared_folder
 from unimoe.train.losses import Objective, forward_loss
@@ -162,11 +162,20 @@ def _stage(
         validation = _sets(model, plan.mixture, "validation")
         objective: Objective = forward_loss
         if is_alignment:
-            objective = SpeechAlignment(answer_tokens([*sources.values(), *validation.values()]))
+            objective = _alignment({**sources, **{f"{n} again": s for n, s in validation.items()}})
         _keep_precise(model, plan.learns)
         return Material(model=model, sources=sources, validation=validation, objective=objective)
 
     return Stage(caption=caption, plan=plan, material=material, finish=finish)
+
+
+def _alignment(sources: Mapping[str, PreparedSet]) -> WordAlignment:
+    """Of the words of these sets, but for those that every other answer holds."""
+    ordered = [source for source in sources.values() if ORDERED_TASKS & set(source.tasks)]
+    others = [source for source in sources.values() if not ORDERED_TASKS & set(source.tasks)]
+    return WordAlignment(
+        in_order=answer_tokens(ordered), as_mixture=answer_tokens(others, max_share=0.1)
+    )
 
 
 def _sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, PreparedSet]:
