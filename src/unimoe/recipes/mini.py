@@ -1,7 +1,7 @@
 """The stages that make mini: SmolLM2, DINOv2 and Whisper become one mixture of experts.
 
     words       the speech connector learns by CTC to speak in word embeddings (no core is run)
-    pictures    the image connector learns, the core is frozen
+    pictures    the image connector likewise, from all words said of a picture
     vision      specialist of images and video: connector and deltas of the feed-forward blocks
     speech      specialist of understanding speech
     sound       specialist of sounds and of answers meant to be spoken
@@ -37,6 +37,7 @@ from unimoe.train.plan import Plan
 from unimoe.train.stages import Material, Stage, apply_trained, trained_tensors
 
 DELTA_RANK = 16
+ROW_LENGTH = 256
 SPECIALISTS = {0: "vision", 1: "speech", 2: "sound"}
 """Routed experts by the stage that makes them; the fourth is the core's own block."""
 
@@ -75,14 +76,15 @@ def mini_stages() -> dict[str, Stage]:
     return {
         "words": _stage(
             "speech connector, by CTC",
-            _plan(2000, SPEECH, _SPEECH_CONNECTOR, lr=1e-3, tokens_per_step=4096),
+            _plan(2000, {"speech": 1.0}, _SPEECH_CONNECTOR, lr=1e-3, rows_per_step=16),
             _dense,
             is_alignment=True,
         ),
         "pictures": _stage(
-            "image connector",
-            _plan(60, IMAGES, _IMAGE_CONNECTOR, lr=1e-3),
+            "image connector, by the words said of pictures",
+            _plan(1500, IMAGES, _IMAGE_CONNECTOR, lr=1e-3, rows_per_step=32),
             _dense,
+            is_alignment=True,
         ),
         "vision": _stage(
             "specialist of images and video",
@@ -133,13 +135,13 @@ def _plan(
     learns: Mapping[str, float],
     *,
     lr: float,
-    tokens_per_step: int = 2048,
+    rows_per_step: int = 8,
 ) -> Plan:
     return Plan(
         steps=steps,
-        tokens_per_step=tokens_per_step,
-        row_length=256,
-        rows_per_forward=4,
+        tokens_per_step=rows_per_step * ROW_LENGTH,
+        row_length=ROW_LENGTH,
+        rows_per_forward=max(rows_per_step, 16) // 4,
         learns=learns,
         mixture=mixture,
         leave_out_long=True,
@@ -174,7 +176,7 @@ def _alignment(sources: Mapping[str, PreparedSet]) -> WordAlignment:
     ordered = [source for source in sources.values() if ORDERED_TASKS & set(source.tasks)]
     others = [source for source in sources.values() if not ORDERED_TASKS & set(source.tasks)]
     return WordAlignment(
-        in_order=answer_tokens(ordered), as_mixture=answer_tokens(others, max_share=0.1)
+        in_order=answer_tokens(ordered), as_mixture=answer_tokens(others, max_share=0.02)
     )
 
 
