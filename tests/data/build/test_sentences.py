@@ -8,6 +8,7 @@ from unimoe.data.build.sentences import (
     draw_sentences,
     is_speakable,
     number_words,
+    plural,
     sentence_pool,
     split_of_sentence,
     words_of,
@@ -82,3 +83,20 @@ def test_numbers_in_words(number, words):
 @pytest.mark.parametrize("text", ["Too short.", "He has 3 dogs.", "No end", "A " * 20 + "b."])
 def test_what_cannot_be_spoken_well_is_refused(text):
     assert not is_speakable(Sentence(text, "example"))
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        ("dog", "dogs"),
+        ("cross", "crosses"),
+        ("fire truck", "fire trucks"),
+        ("juice box", "juice boxes"),
+        ("butterfly", "butterflies"),
+        ("key", "keys"),
+        ("gloves", "gloves"),
+        ("computer mouse", "computer mice"),
+    ],
+)
+def test_plurals(one, many):
+    assert plural(one) == many

@@ -7,7 +7,19 @@ from unimoe.data.leaks import find_leaks
 from unimoe.errors import DataError
 from unimoe.parts import cache_directory
 
-SETS = ("easy_vqa", "naming", "scenes", "ocr", "video", "photos", "speech", "sounds")
+SETS = (
+    "easy_vqa",
+    "naming",
+    "scenes",
+    "ocr",
+    "video",
+    "photos",
+    "speech",
+    "sounds",
+    "text",
+    "prose",
+    "spoken",
+)
 """Modules here that build a set of their own name, in the order they are built."""
 
 

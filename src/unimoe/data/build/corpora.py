@@ -21,7 +21,7 @@ _PARTS_OF_SPEECH = ("noun", "verb", "adj", "adv")
 # WordNet marks what is rude; mini learns none of it.
 _RUDE = re.compile(
     r"\b(obscen|vulgar|slur|offensive|disparaging|derogatory|sex|genital|intercourse|racist|"
-    r"ethnic|negro|prostitut|excrement|kill|murder|rape|nazi|suicid|drunk|whore|slut|penis|vagina|shit|fuck|bitch|bastard|damn|piss)",
+    r"ethnic|negro|prostitut|excrement|kill|murder|rape|nazi|suicid|abortion|tortur|drunk|whore|slut|penis|vagina|shit|fuck|bitch|bastard|damn|piss)",
     re.IGNORECASE,
 )
 _EXAMPLE = re.compile(r'"([^"]+)"')

@@ -40,12 +40,25 @@ _MAX_DEFINITION_WORDS = 10
 _MIN_USES = 8
 
 _SPEAKABLE = re.compile(r"[A-Z][a-z']*(?:,? [A-Za-z'][a-z']*|-[a-z]+)*[.?!]")
-_FIELD = re.compile(r"\{([A-Za-z]+)(\d?)\}")
+_FIELD = re.compile(r"\{([A-Za-z]+)(\d?)\}(s?)")
 _BELOW_TWENTY = """zero one two three four five six seven eight nine ten eleven twelve thirteen
 fourteen fifteen sixteen seventeen eighteen nineteen"""
 _ONES = _BELOW_TWENTY.split()
 _FROM_TWENTY = "twenty thirty forty fifty sixty seventy eighty ninety"
 _TENS = ["zero", "ten", *_FROM_TWENTY.split()]
+_PLURALS = {
+    "man": "men",
+    "woman": "women",
+    "child": "children",
+    "mouse": "mice",
+    "goose": "geese",
+    "foot": "feet",
+    "tooth": "teeth",
+    "leaf": "leaves",
+    "knife": "knives",
+    "wolf": "wolves",
+    "scarf": "scarves",
+}
 _TO_TWENTIETH = """first second third fourth fifth sixth seventh eighth ninth tenth eleventh
 twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"""
 _ORDINALS = _TO_TWENTIETH.split()
@@ -87,12 +100,11 @@ def sentence_pool(
         seed: of the choice of words.
     """
     found: dict[str, Sentence] = {}
+    nouns = [thing for thing in things if re.fullmatch("[a-z]+(?: [a-z]+)?", thing)]
     sources = (
         _of_glosses(glosses),
         _of_dialogues(dialogues),
-        _of_patterns(
-            [thing for thing in things if re.fullmatch("[a-z]+(?: [a-z]+)?", thing)], seed
-        ),
+        _of_patterns("patterns", nouns, _FILLS_PER_PATTERN, seed),
     )
     for source in sources:
         for sentence in source:
@@ -139,6 +151,20 @@ def number_words(number: int) -> str:
     return f"{number_words(many)} {word}" + (f" {number_words(rest)}" if rest else "")
 
 
+def plural(words: str) -> str:
+    """Several of it: "dress" is "dresses"; what is a plural already stays."""
+    rest, _, word = words.rpartition(" ")
+    if word in _PLURALS:
+        word = _PLURALS[word]
+    elif re.search("(ss|us|ch|sh|x|z)$", word):
+        word += "es"
+    elif re.search("[^aeiou]y$", word):
+        word = f"{word[:-1]}ies"
+    elif not word.endswith("s"):
+        word += "s"
+    return f"{rest} {word}" if rest else word
+
+
 def _of_glosses(glosses: Sequence[Gloss]) -> Iterator[Sentence]:
     """Examples and short definitions without rare words, which voices guess at."""
     uses = Counter(
@@ -160,13 +186,19 @@ def _of_dialogues(dialogues: Iterable[Dialogue]) -> Iterator[Sentence]:
         yield Sentence(text, "question")
 
 
-def _of_patterns(things: list[str], seed: int) -> Iterator[Sentence]:
+def prompts(things: Iterable[str], fills: int, *, seed: int = 0) -> list[str]:
+    """What a language model may be asked, each once, in random order."""
+    found = {sentence.text for sentence in _of_patterns("prompts", list(things), fills, seed)}
+    return sorted(found, key=lambda text: unit_hash(text, seed))
+
+
+def _of_patterns(table: str, things: list[str], fills: int, seed: int) -> Iterator[Sentence]:
     template = tomllib.loads((files("unimoe.data.build") / "sentences.toml").read_text("utf-8"))
     lists: Mapping[str, list[str]] = {**template["words"], "thing": sorted(things)}
-    for kind, patterns in template["patterns"].items():
+    for kind, patterns in template[table].items():
         for pattern in patterns:
             rng = random.Random(f"{seed} {pattern}")
-            for _ in range(_FILLS_PER_PATTERN):
+            for _ in range(fills):
                 yield Sentence(_with_articles(_closed(_filled(pattern, lists, rng))), kind)
 
 
@@ -179,7 +211,7 @@ def _filled(pattern: str, lists: Mapping[str, list[str]], rng: random.Random) ->
         choices = [choice for choice in _choices(name, lists, rng) if choice not in used]
         chosen = rng.choice(choices)
         used.add(chosen)
-        filled = _filled(chosen, lists, rng)
+        filled = plural(_filled(chosen, lists, rng)) if field[3] else _filled(chosen, lists, rng)
         return filled if field[1].islower() else filled[0].upper() + filled[1:]
 
     return _FIELD.sub(word, pattern)

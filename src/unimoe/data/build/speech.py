@@ -8,6 +8,7 @@ Out: a data set of one recording and its transcript a sample. In training half o
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -43,7 +44,7 @@ HUMAN = "asterisk"
 _FIRST = "hibari"
 _PARTS = ("wordnet", "chatterbot", "asterisk", *VOICE_PARTS)
 
-# How many sentences of training and validation each voice speaks.
+# How many sentences of training and validation each voice speaks, all but the first about.
 _NUM_TRAINING = {
     "hibari": 7000, "slt": 800, "awb": 800, "kal": 400,
     "espeak-us": 300, "espeak-us-f2": 300, "espeak-gb-m3": 300, "kokoro-alpha": 60,
@@ -184,14 +185,13 @@ def _apart_plan(
     sentences = draw_sentences(pool, split, start, seed=seed)
     yield from (Spoken((sentence,), _FIRST, "training") for sentence in sentences)
     taken = {sentence.key for sentence in sentences}
-    others = [
-        name for name in counts if name != _FIRST for _ in range(_scaled(counts[name], scale))
-    ]
+    others = {name: _scaled(count, scale) for name, count in counts.items() if name != _FIRST}
     rest = [sentence for sentence in pool if sentence.key not in taken]
-    further = draw_sentences(rest, split, len(others), seed=seed)
-    # Dealt by hash, so that no voice has a kind of sentence to itself.
-    further.sort(key=lambda sentence: unit_hash(f"voice {sentence.key}", seed))
-    for sentence, name in zip(further, others, strict=False):
+    for sentence in draw_sentences(rest, split, sum(others.values()), seed=seed):
+        # By the sentence alone: no voice has a kind to itself, and one sentence more or less in
+        # the pool changes no other clip.
+        dealer = random.Random(f"{seed} voice {sentence.key}")
+        name = dealer.choices(list(others), list(others.values()))[0]
         yield Spoken((sentence,), name, "further training")
 
 
