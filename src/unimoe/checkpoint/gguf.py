@@ -2,7 +2,7 @@
 
 In:  a .gguf file of the llama or qwen2 architecture.  Out: `GGUFFile`, a source of float32 tensors
 under the names of a Qwen2 or Llama directory, and the tokenizer as the file brings it.
-The gguf package comes with the extra of that name and is imported only here.
+The gguf package is imported only here, where a file is read.
 Source: GGUF format; row order of llama query and key matrices (docs/sources.md#gguf).
 """
 
@@ -199,7 +199,7 @@ def _reader(path: Path) -> Any:
         from gguf import GGUFReader
     except ImportError as error:
         raise CheckpointError(
-            f"{path}: GGUF files need the gguf package; pip install 'unimoe[gguf]'"
+            f"{path}: GGUF files need the gguf package, which is not installed; pip install gguf"
         ) from error
     try:
         return GGUFReader(path)

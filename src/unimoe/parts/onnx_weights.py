@@ -71,7 +71,7 @@ def _read(path: Path) -> Any:
         import onnx
     except ImportError as error:
         raise PartsError(
-            f"{path}: ONNX files need the onnx package; pip install 'unimoe[data]'"
+            f"{path}: ONNX files need the onnx package, which is not installed; pip install onnx"
         ) from error
     try:
         # Tensors in files beside this one would be paths to anywhere; they are not followed.
