@@ -152,7 +152,8 @@ def base_directory(*, offline: bool = False) -> Path:
         PartsError: a part cannot be had.
     """
     parts = [part(name) for name in PARTS_OF_MINI]
-    key = hashlib.sha256(repr([each.key for each in parts]).encode()).hexdigest()[:12]
+    made_of = ([each.key for each in parts], to_dict(mini_config()))
+    key = hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
     directory = cache_directory() / "models" / f"mini-base-{key}"
     if not (directory / "config.json").exists():
         shutil.rmtree(directory, ignore_errors=True)
