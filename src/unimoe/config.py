@@ -197,6 +197,8 @@ class VisionConfig:
     joins_patches: bool = False
     """A token is made of all patches of its window side by side, so that it keeps their order;
     otherwise the patches are aligned one by one and averaged, as released."""
+    reads_class_state: bool = False
+    """Every joined window also reads DINOv2's class state: what the tile shows as a whole."""
     min_tile_grid: tuple[int, int] = (1, 1)
     max_tile_grid: tuple[int, int] = (3, 3)
     """Tiles across and down an image may be cut into, smallest and largest."""
@@ -224,6 +226,10 @@ class VisionConfig:
             f"along a tile; it is {self.pool_side}",
         )
         _require(
+            not self.reads_class_state or (self.joins_patches and self.tower == "dinov2"),
+            "reads_class_state needs joins_patches and the tower dinov2",
+        )
+        _require(
             all(
                 1 <= low <= high
                 for low, high in zip(self.min_tile_grid, self.max_tile_grid, strict=True)
@@ -235,6 +241,11 @@ class VisionConfig:
     def patches_across(self) -> int:
         """Patches along a side of a tile."""
         return self.image_side // self.patch_side
+
+    @property
+    def states_per_tile(self) -> int:
+        """Patches, after them the class state if it is read."""
+        return self.patches_across**2 + self.reads_class_state
 
     @property
     def tokens_per_tile(self) -> int:

@@ -80,6 +80,18 @@ def test_dinov2_states_are_normed_and_without_the_class_token() -> None:
 
 
 @torch.no_grad()
+def test_a_class_state_that_is_read_stands_beside_every_window() -> None:
+    config = dataclasses.replace(DINOV2, pool_side=1, joins_patches=True, reads_class_state=True)
+    encoder = encoder_of(config)
+    states = encoder.states(tiles(2))
+    whole = encoder.tower(tiles(2)).last_hidden_state
+    assert states.shape[1] == config.states_per_tile == whole.shape[1]
+    torch.testing.assert_close(states[:, -1], whole[:, 0], rtol=0, atol=1e-6)
+    by_hand = encoder.aligner(torch.cat([whole[:, 1:].flatten(1), whole[:, 0]], dim=-1))
+    torch.testing.assert_close(encoder(tiles(2))[:, 0], by_hand, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
 def test_a_picture_in_every_prompt_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, seen = encoder_of(SIGLIP), []
     encoder.tower.encoder.register_forward_pre_hook(

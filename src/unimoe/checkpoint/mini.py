@@ -107,6 +107,7 @@ def mini_config(moe: MoEConfig | None = None) -> OmniConfig:
             hidden_act="gelu",
             pool_side=4,
             joins_patches=True,
+            reads_class_state=True,
             max_tile_grid=(1, 1),
             pixel_mean=(0.485, 0.456, 0.406),
             pixel_std=(0.229, 0.224, 0.225),

@@ -4,11 +4,13 @@ In:  pixel values [tiles, 3, side, side], normalised.  Out: embeddings [tiles, p
 SigLIP or DINOv2 patches; a two-layer aligner on every patch, then average pooling; or the aligner
 on all patches of a window at once.
 Source: paper 2.2; released tower and aligner (docs/sources.md#vision).
-Axes: patches = (side // patch_side) squared, width = tower's, hidden = core's.
+Axes: patches = (side // patch_side) squared, states = patches and, if it is read, the class state,
+width = tower's, hidden = core's.
 """
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -28,7 +30,8 @@ class VisionEncoder(nn.Module):
         self.config = config
         self.tower: Any = _siglip(config) if config.tower == "siglip" else _dinov2(config)
         window = config.patches_across // config.pool_side if config.joins_patches else 1
-        self.aligner = mlp(window**2 * config.hidden_size, hidden_size, num_layers=2)
+        num_read = window**2 + config.reads_class_state
+        self.aligner = mlp(num_read * config.hidden_size, hidden_size, num_layers=2)
 
     def forward(
         self, pixel_values: Float[Tensor, "tiles 3 side side"]
@@ -41,22 +44,35 @@ class VisionEncoder(nn.Module):
 
     def states(
         self, pixels: Float[Tensor, "tiles 3 side side"]
-    ) -> Float[Tensor, "tiles patches width"]:
-        """What the tower sees in each patch; with a frozen tower it need be computed only once."""
+    ) -> Float[Tensor, "tiles states width"]:
+        """What the tower sees in each patch (and, last, as a whole).
+
+        With a frozen tower it need be computed only once.
+        """
         if self.config.tower == "siglip":
             return self._siglip_patches(pixels)
         return self._dinov2_patches(pixels)
 
     def connect(
-        self, states: Float[Tensor, "tiles patches width"]
+        self, states: Float[Tensor, "tiles states width"]
     ) -> Float[Tensor, "tiles tokens hidden"]:
-        """Embeddings of every tile from the states of its patches."""
+        """Embeddings of every tile from its states."""
         states = states.to(next(self.aligner.parameters()).dtype)
         if self.config.joins_patches:
-            joined: Tensor = self.aligner(join_patches(states, self.config.pool_side))
+            joined: Tensor = self.aligner(self._windows(states))
             return joined
         # Pooling comes last, as released: the aligner is not linear.
         return pool_patches(self.aligner(states), self.config.pool_side)
+
+    def _windows(
+        self, states: Float[Tensor, "tiles states width"]
+    ) -> Float[Tensor, "tiles tokens joined"]:
+        """What each token is made of."""
+        if not self.config.reads_class_state:
+            return join_patches(states, self.config.pool_side)
+        windows = join_patches(states[:, :-1], self.config.pool_side)
+        whole = states[:, -1:].expand(-1, windows.shape[1], -1)
+        return torch.cat([windows, whole], dim=-1)
 
     def _siglip_patches(
         self, pixels: Float[Tensor, "tiles 3 side side"]
@@ -70,9 +86,11 @@ class VisionEncoder(nn.Module):
 
     def _dinov2_patches(
         self, pixels: Float[Tensor, "tiles 3 side side"]
-    ) -> Float[Tensor, "tiles patches width"]:
-        """States after the final norm, which DINOv2's features are meant with; no class token."""
+    ) -> Float[Tensor, "tiles states width"]:
+        """States after the final norm, which DINOv2's features are meant with."""
         states: Tensor = self.tower(pixels).last_hidden_state
+        if self.config.reads_class_state:
+            return states.roll(-1, dims=1)  # the class state goes to the end
         return states[:, 1:]
 
 

@@ -45,6 +45,7 @@ _VISION_TOWER = (
     "patch_side",
     "layer_norm_eps",
     "hidden_act",
+    "reads_class_state",
 )
 _AUDIO_TOWER = ("hidden_size", "encoder_layers", "num_heads", "max_source_positions")
 # Those that decide what a connector makes of the states, but not how many tokens.
@@ -187,8 +188,7 @@ def tower_stores(folder: PreparedFolder) -> dict[str, StateStore]:
     vision, audio = folder.config.vision, folder.config.audio
     stores = {}
     if vision is not None:
-        patches = (vision.image_side // vision.patch_side) ** 2
-        shape = (patches, vision.hidden_size)
+        shape = (vision.states_per_tile, vision.hidden_size)
         stores["vision"] = StateStore(folder.towers, "vision", shape)
     if audio is not None:
         shape = (audio.max_source_positions, audio.hidden_size)

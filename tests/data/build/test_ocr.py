@@ -5,14 +5,14 @@ import matplotlib
 import pytest
 
 from unimoe.data import read_manifest
-from unimoe.data.build.ocr import build_ocr, common_words, split_of_text
+from unimoe.data.build.ocr import build_ocr, common_words, split_of_number
 from unimoe.errors import DataError
 
 _HELD_OUT = ("DejaVu Serif",)
 
 
 def _sources(folder: Path) -> dict[str, Path]:
-    """Two families of letters, and glosses that use 300 made-up words often enough."""
+    """Two families of letters, and glosses of 450 made-up words."""
     fonts = folder / "fonts"
     fonts.mkdir()
     for name in ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf"):
@@ -20,7 +20,7 @@ def _sources(folder: Path) -> dict[str, Path]:
             (Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name).read_bytes()
         )
     rng = random.Random(0)
-    words = ["".join(rng.choices("abcdefgh", k=6)) for _ in range(300)]
+    words = ["".join(rng.choices("abcdefgh", k=6)) for _ in range(450)]
     wordnet = folder / "wordnet" / "usr/share/wordnet"
     wordnet.mkdir(parents=True)
     line = f"00000001 03 n 01 thing 0 000 | {' '.join(words)}\n"
@@ -43,19 +43,28 @@ def test_held_out_letters_are_half_of_the_test_and_never_learnt(built: Path) -> 
     assert [s.traits["letters"] for s in test].count("held out") == len(test) / 2
 
 
-def test_no_word_of_the_test_is_learnt(built: Path) -> None:
-    words = [
-        {
-            word
-            for sample in read_manifest(built / f"{name}.jsonl")
-            for word in sample.traits["text"].split()
-        }
-        for name in ("train", "validation", "test")
-    ]
+def _texts(folder: Path, split: str, *kinds: str) -> set[str]:
+    samples = read_manifest(folder / f"{split}.jsonl")
+    return {
+        text
+        for sample in samples
+        if sample.traits["kind"] in kinds
+        for text in sample.traits["text"].split()
+    }
 
-    assert not words[0] & words[2]
-    assert not words[1] & words[2]
-    assert all(split_of_text(word) == "test" for word in words[2])
+
+def test_no_number_of_the_test_is_learnt(built: Path) -> None:
+    numbers = {text for text in _texts(built, "test", "number", "two") if text.isdigit()}
+
+    assert numbers
+    assert all(split_of_number(number) == "test" for number in numbers)
+    assert not numbers & _texts(built, "train", "number", "two")
+
+
+def test_new_words_are_in_the_test_alone(built: Path) -> None:
+    assert _texts(built, "test", "new word")
+    assert not _texts(built, "test", "new word") & _texts(built, "train", "word", "two")
+    assert not _texts(built, "train", "new word")
 
 
 def test_the_answer_is_the_text(built: Path) -> None:
@@ -64,8 +73,8 @@ def test_the_answer_is_the_text(built: Path) -> None:
         assert sample.answers[0].lower() == sample.traits["text"]
 
 
-def test_words_count_if_they_are_used_often() -> None:
-    assert common_words(["the cat sat, Tom sat"] * 20 + ["dog"]) == ["cat", "sat", "the"]
+def test_words_used_most_come_first() -> None:
+    assert common_words(["the cat sat, Tom sat the", "the dog is"]) == ["the", "sat", "cat", "dog"]
 
 
 def test_a_held_out_family_that_is_missing_is_named(tmp_path: Path) -> None:

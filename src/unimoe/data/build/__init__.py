@@ -15,6 +15,7 @@ SETS = (
     "video",
     "photos",
     "speech",
+    "vocabulary",
     "sounds",
     "text",
     "prose",

@@ -29,11 +29,10 @@ TRAINING_STYLES = (
     "fluent-emoji",
     "fluent-emoji-flat",
     "noto-emoji",
-    "twemoji",
     "emojione",
 )
-HELD_OUT_STYLE = "openmoji"
-STYLES = (*TRAINING_STYLES, HELD_OUT_STYLE)
+HELD_OUT_STYLES = ("twemoji", "openmoji")
+STYLES = (*TRAINING_STYLES, *HELD_OUT_STYLES)
 
 # A style without a table of its own names its drawings as these two do.
 _NAMING_STYLES = ("noto-emoji", "twemoji")

@@ -1,7 +1,8 @@
 """Naming: one drawn thing a picture. What is it, of what kind and colour, is it this or that?
 
 In:  parts of emoji in six styles and of clip-art.  Out: a data set of 168-pixel pictures.
-One style is drawn by another hand than all the others and never learnt from: it is the test.
+Two styles are never learnt from: Twemoji, flat drawings as two of those learnt from, and OpenMoji,
+outlines by another hand than all the others. They are the test.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from unimoe.data import DataCard, DatasetWriter, OmniSample, Split, SplitRatios, split_of
 from unimoe.data.build.canvas import SIDE, Spot, contrasting_background, lay
 from unimoe.data.build.drawings import (
-    HELD_OUT_STYLE,
+    HELD_OUT_STYLES,
     OPENCLIPART,
     STYLES,
     Concept,
@@ -55,7 +56,8 @@ _KIND_ANSWERS = {
 _MIRRORED = ("animal", "plant", "food", "vehicle")
 _RATIOS = SplitRatios(train=0.95, validation=0.05, test=0.0)
 _DRAWN_PIXELS = 256
-_TRAINING_PICTURES = 2
+_TRAINING_PICTURES = 3
+_OUTLINED = 2  # of the training pictures, by number
 
 _CARD = DataCard(
     subject="A drawing of one of 540 things: animals, food, plants, vehicles, tools, clothes and "
@@ -65,11 +67,12 @@ _CARD = DataCard(
     "Twitter (twemoji), EmojiOne and OpenMoji; clip-art of openclipart whose title is the name of "
     "one of the things. Names, synonyms, kinds and colours were written for this set.",
     licence="Fluent Emoji MIT; Noto Emoji Apache-2.0; Twemoji CC-BY-4.0; EmojiOne 2 CC-BY-4.0; "
-    "OpenMoji CC-BY-SA-4.0 (test only); openclipart public domain.",
-    split_rule="All drawings of OpenMoji are the test. Of the others one in twenty, by the hash of "
-    "style and emoji, is validation. Clip-art is for training only.",
+    "OpenMoji CC-BY-SA-4.0 (it and Twemoji test only); openclipart public domain.",
+    split_rule="All drawings of Twemoji and of OpenMoji are the test. Of the others one in twenty, "
+    "by the hash of style and emoji, is validation. Clip-art is for training only.",
     notes="Drawings are turned by up to 12 degrees, some mirrored, of 45 to 95 % of the picture, "
-    "on white, plain or graded backgrounds that they stand out from. Some concepts overlap "
+    "on white, plain or graded backgrounds that they stand out from; every third training picture "
+    "is redrawn in few colours with dark outlines. Some concepts overlap "
     "(a taxi is a car, a pigeon a dove): synonyms accept what a person would.",
 )
 
@@ -103,14 +106,15 @@ def build_naming(
     concepts = read_concepts()
     concepts = concepts[:: max(1, round(1 / scale))]
     with DatasetWriter(
-        folder, TASK, seed, disjoint=["drawing"], held_out={"style": {HELD_OUT_STYLE}}
+        folder, TASK, seed, disjoint=["drawing"], held_out={"style": {*HELD_OUT_STYLES}}
     ) as writer:
         for drawing in _drawings(sources, concepts):
             split = _split(drawing, seed)
             for number in range(_TRAINING_PICTURES if split == "train" else 1):
                 key = f"{drawing.style} {drawing.key} {number}"
                 rng = random.Random(f"{seed} {key}")
-                path = writer.image(key, _picture(drawing, rng))
+                shown = _outlined(drawing.sprite) if number == _OUTLINED else drawing.sprite
+                path = writer.image(key, _picture(drawing._replace(sprite=shown), rng))
                 asked = _questions(drawing, concepts, split, rng)
                 writer.add(split, _sample(key, path, drawing, asked))
         writer.close(_CARD)
@@ -133,11 +137,23 @@ def _drawings(sources: Mapping[str, Path], concepts: tuple[Concept, ...]) -> Ite
 
 
 def _split(drawing: Drawing, seed: int) -> Split:
-    if drawing.style == HELD_OUT_STYLE:
+    if drawing.style in HELD_OUT_STYLES:
         return "test"
     if drawing.style == OPENCLIPART:
         return "train"
     return split_of(f"{drawing.style} {drawing.key}", seed, _RATIOS)
+
+
+def _outlined(sprite: Image.Image) -> Image.Image:
+    """The same in few colours, with dark lines where colours meet and around it."""
+    alpha = sprite.getchannel("A")
+    flat = ImageOps.posterize(sprite.convert("RGB").filter(ImageFilter.MedianFilter(5)), 3)
+    within = flat.convert("L").filter(ImageFilter.FIND_EDGES).point(lambda x: 255 * (x > 40))
+    around = alpha.filter(ImageFilter.FIND_EDGES).point(lambda x: 255 * (x > 60))
+    lines = ImageChops.lighter(within, around).filter(ImageFilter.MaxFilter(5))
+    flat.paste((20, 20, 20), mask=lines)
+    flat.putalpha(ImageChops.lighter(alpha, ImageChops.multiply(lines, around)))
+    return flat
 
 
 def _picture(drawing: Drawing, rng: random.Random) -> Image.Image:

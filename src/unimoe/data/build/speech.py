@@ -42,7 +42,7 @@ _TRAINING_PROMPTS = (
 )
 HUMAN = "asterisk"
 _FIRST = "hibari"
-_PARTS = ("wordnet", "chatterbot", "asterisk", *VOICE_PARTS)
+PARTS = ("wordnet", "chatterbot", "asterisk", *VOICE_PARTS)
 
 # How many sentences of training and validation each voice speaks, all but the first about.
 _NUM_TRAINING = {
@@ -110,7 +110,7 @@ def build(folder: Path, *, seed: int = 0, scale: float = 1.0) -> None:
         seed: of sentences and augmentation.
         scale: share of the sentences used.
     """
-    sources = {name: fetch(part(name)) for name in _PARTS}
+    sources = {name: fetch(part(name)) for name in PARTS}
     speakers = Speakers(sources, clips_folder())
     build_speech(sources, speakers, folder, seed=seed, scale=scale)
 
@@ -134,13 +134,13 @@ def build_speech(
     held_out = {"voice": {*HELD_OUT_VOICES, HUMAN}}
     with DatasetWriter(folder, "speech", seed, disjoint=["sentence"], held_out=held_out) as writer:
         plans: dict[Split, Iterator[Spoken]] = {
-            "train": _train_plan(pool, seed, scale),
+            "train": training_plan(pool, seed, scale),
             "validation": _apart_plan(pool, "validation", _NUM_VALIDATION, seed, scale),
             "test": _test_plan(pool, seed, scale),
         }
         for split, plan in plans.items():
             for spoken in plan:
-                writer.add(split, _spoken_sample(writer, speakers, spoken, split, seed))
+                writer.add(split, spoken_sample(writer, speakers, spoken, split, seed))
         for recording in people[: max(1, round(len(people) * scale))]:
             writer.add("test", _human_sample(writer, sources["asterisk"], recording))
         writer.close(_CARD)
@@ -165,7 +165,8 @@ def read_recordings() -> list[Recording]:
     return sorted(rows, key=lambda recording: unit_hash(recording.file))
 
 
-def _train_plan(pool: Sequence[Sentence], seed: int, scale: float) -> Iterator[Spoken]:
+def training_plan(pool: Sequence[Sentence], seed: int, scale: float) -> Iterator[Spoken]:
+    """What is spoken for training, and by whom."""
     yield from _apart_plan(pool, "train", _NUM_TRAINING, seed, scale)
     yield from _pairs(pool, "train", _scaled(_NUM_TRAINING_PAIRS, scale), seed)
 
@@ -215,9 +216,10 @@ def _scaled(count: int, scale: float) -> int:
     return max(1, round(count * scale))
 
 
-def _spoken_sample(
+def spoken_sample(
     writer: DatasetWriter, speakers: Speakers, spoken: Spoken, split: Split, seed: int
 ) -> OmniSample:
+    """Let it be spoken; in training half of the recordings are changed."""
     key = f"{spoken.voice} {words_of(spoken.text)}"
     rng = np.random.default_rng(int(unit_hash(key, seed) * 2**32))
     said = [speakers.speak(voice(spoken.voice), each.text) for each in spoken.sentences]
