@@ -88,8 +88,6 @@ class _Towers:
     def __init__(self, folder: PreparedFolder, model: OmniModel) -> None:
         self.model = model.eval()
         self.stores = tower_stores(folder)
-        for store in self.stores.values():
-            store.begin_writing()
 
     def close(self) -> None:
         """Let others write."""

@@ -152,8 +152,14 @@ class StateStore:
     def rows_of(
         self, signals: Float[Tensor, "rows ..."], encode: Callable[[Tensor], Tensor]
     ) -> list[int]:
-        """The row of every signal; those not seen before are encoded and added."""
+        """The row of every signal; those not seen before are encoded and added.
+
+        Raises:
+            DataError: some are new, and another process is writing.
+        """
         keys = [_signal_key(signal) for signal in signals]
+        if self._lock is None and not self._places.keys() >= set(keys):
+            self.begin_writing()  # not sooner: one process may add pictures, another one sounds
         new = {key: n for n, key in enumerate(keys) if key not in self._places}
         fresh = list(new.items())
         for start in range(0, len(fresh), _ROWS_PER_CALL):
