@@ -163,6 +163,19 @@ def test_new_network_starts_at_velocity_zero_and_learns(generator: torch.Generat
     assert dit.final.linear.weight.grad.abs().max() > 0
 
 
+def test_new_matrices_are_spread_as_xavier_says() -> None:
+    torch.manual_seed(0)
+    layer = DiT(small_config()).layers[0]
+    # Uniform numbers of at most sqrt(6 / (rows + columns)); gate and up are matrices of their own.
+    for matrix, (rows, columns) in (
+        (layer.attention.q_proj.weight, (48, 48)),
+        (layer.ffn.gate_up_proj.weight, (128, 48)),
+        (layer.sampler.image_proj.weight, (48, 40)),
+    ):
+        bound = (6 / (rows + columns)) ** 0.5
+        assert 0.98 * bound < matrix.abs().max().item() <= bound
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

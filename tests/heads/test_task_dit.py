@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.heads.golden_image import KEPT, checkpoint_of, small_config, tensors_in, tensors_of
+from tests.heads.golden_image import (
+    FOLDER,
+    KEPT,
+    checkpoint_of,
+    small_config,
+    tensors_in,
+    tensors_of,
+)
 from unimoe.config import GuidanceConfig, TaskDiTConfig
 from unimoe.errors import ConfigError, RequestError
 from unimoe.heads.flow import draw_flow
@@ -163,7 +170,12 @@ def test_building_the_head_needs_no_process_group_and_no_parallel_library() -> N
         "print([name for name in ('fairscale', 'flash_attn', 'diffusers') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code],
+        cwd=FOLDER.parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 

@@ -36,6 +36,7 @@ class Condition(NamedTuple):
     """Tokens of the source image; a row of zeros says that there is none."""
     prompt: Float[Tensor, "batch prompt prompt_width"]
     prompt_mask: Bool[Tensor, "batch prompt"]
+    """False for tokens that nobody attends to; a row without any True is no prompt, and NaN."""
     task: Float[Tensor, "batch task_width"]
 
 
@@ -142,7 +143,7 @@ class DiT(nn.Module):
         self.layers = nn.ModuleList(DiTLayer(config) for _ in range(config.num_layers))
         self.final = FinalLayer(config)
         # Carried along: it fills up shorter rows, and here all rows of a call are of one size.
-        self.pad_token = nn.Parameter(torch.empty(config.hidden_size))
+        self.pad_token = nn.Parameter(torch.empty(config.hidden_size), requires_grad=False)
         self._initialise()
 
     def forward(
@@ -230,15 +231,17 @@ class DiT(nn.Module):
     def _initialise(self) -> None:
         """As PixWizard starts: every layer the identity, the velocity zero."""
         zero = ("modulation", "final.linear", "task_embedder.1", "image_embedder.1")
-        even = ("_proj", "patch_embedder")
+        xavier = ("_proj", "patch_embedder")
         for name, module in self.named_modules():
             if not isinstance(module, nn.Linear):
                 continue
             if name.endswith(zero):
                 nn.init.zeros_(module.weight)
                 nn.init.zeros_(module.bias)
-            elif name.endswith(even):
-                nn.init.xavier_uniform_(module.weight)
+            elif name.endswith(xavier):
+                # gate and up are two matrices in one
+                for matrix in module.weight.chunk(2 if name.endswith("gate_up_proj") else 1):
+                    nn.init.xavier_uniform_(matrix)
             elif name.startswith("time_embedder"):
                 nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(self.patch_embedder.bias)

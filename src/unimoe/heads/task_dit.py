@@ -146,7 +146,7 @@ class TaskDiT(nn.Module):
                 nothing. Released weights were trained with the text encoder's state of "".
 
         Raises:
-            RequestError: not one seed an image, or sizes that the DiT refuses.
+            RequestError: not one seed an image; or, at the first step, sizes that the DiT refuses.
         """
         if len(seeds) != len(source):
             raise RequestError(f"{len(seeds)} seeds for {len(source)} images; give one each")
