@@ -333,6 +333,97 @@ class VideoConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DiTConfig:
+    """The diffusion transformer that turns noise into image latents."""
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    ffn_width: int
+    condition_width: int
+    """Of the sum of time, task and image embeddings, which modulates every layer."""
+    prompt_width: int
+    task_width: int
+    image_width: int
+    """Of a source-image token, as the visual projector makes it."""
+    latent_channels: int = 4
+    patch_side: int = 2
+    """A token is a square of this side, in latents; noisy and source latents lie in it together."""
+    num_kept_tokens: int = 256
+    """Source-image tokens that every layer chooses and attends to."""
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "num_heads", "num_kv_heads", "ffn_width", "num_kept_tokens"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; need 1 or more")
+        _require(
+            self.num_heads % self.num_kv_heads == 0,
+            f"num_heads {self.num_heads} is no multiple of num_kv_heads {self.num_kv_heads}",
+        )
+        _require(
+            self.hidden_size % (4 * self.num_heads) == 0,
+            f"hidden_size {self.hidden_size} is no multiple of 4 x num_heads {self.num_heads}: "
+            "half of a head's channel pairs turn with the row, half with the column",
+        )
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of a head."""
+        return self.hidden_size // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskDiTConfig:
+    """The image head: three projectors of the core's states, and the DiT they condition."""
+
+    dit: DiTConfig
+    core_width: int
+    """Of the states that come in: the hidden size of the language core."""
+    num_prompt_tokens: int = 32
+    """Tokens that the states of [IMG] are gathered into."""
+    projector_width: int = 1536
+    projector_layers: int = 4
+    """Of the encoder, and again of the decoder."""
+    projector_heads: int = 4
+
+    def __post_init__(self) -> None:
+        _require(
+            self.projector_heads >= 1 and self.projector_width % self.projector_heads == 0,
+            f"projector_width {self.projector_width} is no multiple of projector_heads "
+            f"{self.projector_heads}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuidanceConfig:
+    """How an image is drawn: steps of the Euler method and scales of guidance."""
+
+    num_steps: int = 59
+    """The release's 60 are the points in time, both ends included."""
+    text_scale: float = 4.0
+    """1: the prompt as it is; above, away from what the source image alone would give."""
+    image_scale: float = 1.0
+    """1: the source image as it is; above, away from what neither would give."""
+    guided_channels: int = 3
+    """Of the latents; those after them follow prompt and image unguided. 3 as released."""
+    base_tokens: int | None = 2304
+    """Tokens of the image size trained on: attention is sharpened by the logarithm to this base of
+    the tokens there are. 48 x 48 for 768 pixels a side; None: plain attention."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_steps >= 1, f"num_steps is {self.num_steps}; need 1 or more")
+        _require(
+            self.guided_channels >= 0,
+            f"guided_channels is {self.guided_channels}; need 0 or more",
+        )
+        _require(
+            self.base_tokens is None or self.base_tokens >= 2,
+            f"base_tokens is {self.base_tokens}; need 2 or more, or None",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SpecialTokens:
     """Ids of the tokens the code itself reads or writes; None: the checkpoint has no such token."""
 

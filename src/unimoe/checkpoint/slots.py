@@ -198,6 +198,7 @@ def compare(
     *,
     foreign: Mapping[str, str],
     ties_embeddings: bool,
+    aside: Mapping[str, tuple[str, ...]] = LEFT_ASIDE,
 ) -> TensorReport:
     """The report of a checkpoint, from names and shapes alone.
 
@@ -206,13 +207,14 @@ def compare(
         stored: what the checkpoint holds.
         foreign: stored tensors of a type that holds no plain numbers (quantised), and that type.
         ties_embeddings: a stored output matrix is then a copy of the embeddings.
+        aside: parts that are recognised and not loaded, by the prefixes of their keys.
     """
     extra = [key for key in stored if key not in slots]
     left_aside = {
         group: tuple(key for key in extra if key.startswith(prefixes))
-        for group, prefixes in LEFT_ASIDE.items()
+        for group, prefixes in aside.items()
     }
-    aside = {key for keys in left_aside.values() for key in keys}
+    set_aside = {key for keys in left_aside.values() for key in keys}
     is_tied = ties_embeddings and EMBEDDING_KEY in slots
     redundant = tuple(
         key for key in extra if key.endswith(_RECOMPUTED) or (is_tied and key == HEAD_KEY)
@@ -222,7 +224,7 @@ def compare(
     return TensorReport(
         num_loaded=sum(key in stored for key in slots) - len(misshaped),
         missing=tuple(key for key in slots if key not in stored),
-        unexpected=tuple(key for key in extra if key not in aside and key not in redundant),
+        unexpected=tuple(key for key in extra if key not in set_aside and key not in redundant),
         misshaped=misshaped,
         left_aside={group: keys for group, keys in left_aside.items() if keys},
         redundant=redundant,

@@ -1,0 +1,1 @@
+"""Hidden states of the language core to media: speech codes and image latents."""
