@@ -43,7 +43,8 @@ SPECIALISTS = {0: "vision", 1: "speech", 2: "sound"}
 
 IMAGES = {"easy_vqa": 1.0, "naming": 2.0, "scenes": 2.0, "ocr": 1.0}
 VIDEO = {"video": 1.5}
-SPEECH = {"speech": 4.0, "spoken": 1.0}
+TRANSCRIPTS = {"speech": 2.0, "vocabulary": 2.0}
+SPEECH = TRANSCRIPTS | {"spoken": 1.0}
 SOUNDS = {"sounds": 2.0}
 TEXT = {"text": 1.0}
 _TAUGHT_BY = {"vision": IMAGES | VIDEO, "speech": SPEECH, "sound": SOUNDS}
@@ -76,13 +77,13 @@ def mini_stages() -> dict[str, Stage]:
     return {
         "words": _stage(
             "speech connector, by CTC",
-            _plan(2000, {"speech": 1.0}, _SPEECH_CONNECTOR, lr=1e-3, rows_per_step=16),
+            _plan(700, TRANSCRIPTS, _SPEECH_CONNECTOR, lr=1e-3, rows_per_step=16),
             _dense,
             is_alignment=True,
         ),
         "pictures": _stage(
             "image connector, by the words said of pictures",
-            _plan(1500, IMAGES, _IMAGE_CONNECTOR, lr=1e-3, rows_per_step=32),
+            _plan(500, IMAGES, _IMAGE_CONNECTOR, lr=1e-3, rows_per_step=32),
             _dense,
             is_alignment=True,
         ),
@@ -135,13 +136,13 @@ def _plan(
     learns: Mapping[str, float],
     *,
     lr: float,
-    rows_per_step: int = 8,
+    rows_per_step: int = 4,
 ) -> Plan:
     return Plan(
         steps=steps,
         tokens_per_step=rows_per_step * ROW_LENGTH,
         row_length=ROW_LENGTH,
-        rows_per_forward=max(rows_per_step, 16) // 4,
+        rows_per_forward=max(rows_per_step, 8) // 4,
         learns=learns,
         mixture=mixture,
         leave_out_long=True,
@@ -184,7 +185,9 @@ def _sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, Prepa
     vocabulary = Vocabulary.from_directory(base_directory(), model.config.special_tokens)
     folder = prepared_folder(cache_directory() / "prepared", model, vocabulary)
     data = cache_directory() / "data" / "mini"
-    manifests = {name: read_manifest(data / name / f"{split}.jsonl") for name in names}
+    found = {name: read_manifest(data / name / f"{split}.jsonl") for name in names}
+    # A set made for training alone has nothing to validate on.
+    manifests = {name: manifest for name, manifest in found.items() if len(manifest)}
     prepared = prepare(
         {f"{name}-{split}": manifest for name, manifest in manifests.items()},
         folder,
@@ -192,7 +195,7 @@ def _sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, Prepa
         vocabulary,
         on_progress=PreparationConsole().show,
     )
-    return {name: prepared[f"{name}-{split}"] for name in names}
+    return {name: prepared[f"{name}-{split}"] for name in manifests}
 
 
 def _keep_precise(model: OmniModel, learns: Mapping[str, float]) -> None:
