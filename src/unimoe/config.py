@@ -302,6 +302,55 @@ class AudioConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TalkerConfig:
+    """The talker: a decoder with top-2 experts that writes codec codes; defaults as published."""
+
+    text_vocab_size: int = 151_936
+    """Of its own, frozen text embeddings; the ids are those of the language core."""
+    text_width: int = 2048
+    num_codes: int = 4096
+    """Of the codec; nine control codes follow them."""
+    hidden_size: int = 896
+    num_layers: int = 24
+    num_heads: int = 14
+    num_kv_heads: int = 2
+    num_experts: int = 4
+    expert_width: int = 4864
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10_000.0
+    capacity_factor: float | None = None
+    """Without a cache an expert keeps at most this many times its even share of the choices; None
+    drops nothing. The release trains with 1.5 and evaluates with 1.0."""
+    min_capacity: int = 4
+    """Choices an expert keeps at least."""
+    samples_second_expert: bool = False
+    """Training only: the second expert is drawn instead of taken, as released."""
+
+    def __post_init__(self) -> None:
+        for name in ("text_vocab_size", "text_width", "num_codes", "num_layers", "expert_width"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; need 1 or more")
+        _require(
+            self.num_kv_heads >= 1 and self.num_heads % self.num_kv_heads == 0,
+            f"num_heads {self.num_heads} is no multiple of num_kv_heads {self.num_kv_heads}",
+        )
+        _require(
+            self.hidden_size >= 1 and self.hidden_size % (2 * self.num_heads) == 0,
+            f"hidden_size {self.hidden_size} is no multiple of twice num_heads {self.num_heads}",
+        )
+        _require(self.num_experts >= 2, f"num_experts is {self.num_experts}; need 2 or more")
+        _require(
+            self.capacity_factor is None or self.capacity_factor > 0,
+            f"capacity_factor is {self.capacity_factor}; need more than 0, or None",
+        )
+        _require(self.min_capacity >= 1, f"min_capacity is {self.min_capacity}; need 1 or more")
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of an attention head."""
+        return self.hidden_size // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class VideoConfig:
     """How frames are chosen from a video."""
 
