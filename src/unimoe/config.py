@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -348,6 +349,53 @@ class TalkerConfig:
     def head_dim(self) -> int:
         """Channels of an attention head."""
         return self.hidden_size // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CodecConfig:
+    """The codec WavTokenizer; defaults are those of the large one with 40 codes a second."""
+
+    sample_rate_hz: int = 24_000
+    num_codes: int = 4096
+    code_width: int = 512
+    """Channels of a codebook row, which are those of the encoder's output."""
+    num_filters: int = 32
+    """Channels of the encoder at the full sample rate; every stride doubles them."""
+    strides: tuple[int, ...] = (4, 5, 5, 6)
+    """Of the encoder, sound side first; their product is the hop."""
+    lstm_layers: int = 2
+    hidden_size: int = 768
+    ffn_width: int = 2304
+    num_layers: int = 12
+    num_bandwidths: int = 4
+    """Rows of every adaptive norm; the published models use row 0."""
+    window_samples: int = 2400
+    """Of the inverse Fourier transform."""
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate_hz", "num_codes", "code_width", "num_bandwidths"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; need 1 or more")
+        _require(
+            len(self.strides) >= 1 and min(self.strides) >= 1,
+            f"strides are {self.strides}; need at least one, each 1 or more",
+        )
+        _require(self.num_filters >= 2, f"num_filters is {self.num_filters}; need 2 or more")
+        _require(
+            self.hidden_size % 32 == 0,
+            f"codec hidden_size is {self.hidden_size}; need a multiple of the 32 norm groups",
+        )
+        _require(
+            self.window_samples >= self.hop_samples
+            and (self.window_samples - self.hop_samples) % 2 == 0
+            and self.window_samples % 2 == 0,
+            f"window_samples is {self.window_samples}; need an even number, longer than the hop of "
+            f"{self.hop_samples} by an even one",
+        )
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples of a code."""
+        return math.prod(self.strides)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

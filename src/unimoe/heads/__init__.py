@@ -1,5 +1,7 @@
 """Heads: what the language core says becomes media; so far speech."""
 
+from unimoe.heads.codec import Codec
+from unimoe.heads.codec_weights import load_codec
 from unimoe.heads.moe_tts import MoETTS
 from unimoe.heads.speech_rows import SpeechBatch, SpeechExample, collate_speech
 from unimoe.heads.talker_weights import load_talker
@@ -7,10 +9,12 @@ from unimoe.heads.write_codes import CodeStep, write_codes
 
 __all__ = [
     "CodeStep",
+    "Codec",
     "MoETTS",
     "SpeechBatch",
     "SpeechExample",
     "collate_speech",
+    "load_codec",
     "load_talker",
     "write_codes",
 ]
