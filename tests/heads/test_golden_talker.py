@@ -1,18 +1,21 @@
 """The released talker, number for number: training forward and inference at three capacities."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.heads.made_talkers import recorded, released_directory
+from tests.heads.made_talkers import FOLDER, recorded, released_directory
 from unimoe.checkpoint.storage import read_json
+from unimoe.heads import top2
 from unimoe.heads.moe_tts import MoETTS
 from unimoe.heads.released_speech import collate_speech_released, write_codes_released
 from unimoe.heads.speech_rows import SpeechBatch, SpeechExample
 from unimoe.heads.talker_weights import load_talker, read_talker_config
+from unimoe.heads.top2 import route_top2
 
 FACTORS = {"eval_cf1.0": 1.0, "train_cf1.5": 1.5, "off": None}
 TRAINING = [
@@ -25,6 +28,23 @@ INFERENCE = [
     *(f"infer_prefix.{setting}" for setting in FACTORS),
     "infer_eos.off",
 ]
+
+
+RECORDED = {case["file"]: case for case in json.loads((FOLDER / "cases.json").read_text())}
+
+
+@pytest.fixture
+def dropped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Choices dropped by each layer that is run, in order."""
+    counts: list[int] = []
+
+    def counting(*args, **options):
+        routing = route_top2(*args, **options)
+        counts.append(int((routing.selected & ~routing.mask).sum()))
+        return routing
+
+    monkeypatch.setattr(top2, "route_top2", counting)
+    return counts
 
 
 @pytest.fixture(scope="module")
@@ -54,22 +74,28 @@ def batch_of(case: dict[str, Tensor], talker: MoETTS) -> SpeechBatch:
 
 
 @pytest.mark.parametrize("name", TRAINING)
-def test_training_forward_equals_the_recorded_one(name: str, directory: Path) -> None:
+def test_training_forward_equals_the_recorded_one(
+    name: str, directory: Path, dropped: list[int]
+) -> None:
     case, talker = recorded(name), talker_for(name, directory)
     batch = batch_of(case, talker)
     noise = case.get("draw.gumbel")
     with torch.no_grad():
         states = talker(talker.embed(batch.ids, batch.is_text), batch.visible, gate_noise=noise)
+        num_dropped = list(dropped)
         loss = talker.loss(batch, gate_noise=noise)
     wanted = case["expected.logits"]
     logits = talker.head(states[:, -wanted.shape[1] :])
     asked = torch.arange(wanted.shape[1]) < case["y_lens"][:, None] + 1
     torch.testing.assert_close(logits[asked], wanted[asked], rtol=0, atol=1e-4)
     torch.testing.assert_close(loss, case["expected.loss"], rtol=0, atol=1e-5)
+    assert num_dropped == RECORDED[name].get("dropped_assignments_per_layer", num_dropped)
 
 
 @pytest.mark.parametrize("name", INFERENCE)
-def test_released_inference_writes_the_recorded_codes(name: str, directory: Path) -> None:
+def test_released_inference_writes_the_recorded_codes(
+    name: str, directory: Path, dropped: list[int]
+) -> None:
     case, talker = recorded(name), talker_for(name, directory)
     if "out_fnn.bias" in case:
         talker.head.bias.data.copy_(case["out_fnn.bias"])
@@ -91,3 +117,4 @@ def test_released_inference_writes_the_recorded_codes(name: str, directory: Path
         rtol=0,
         atol=1e-4,
     )
+    assert sum(dropped) == RECORDED[name].get("total_dropped", 0)
