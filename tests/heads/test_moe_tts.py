@@ -1,12 +1,16 @@
 import dataclasses
 
+import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tests.heads.made_talkers import TINY, tiny_talker
+from unimoe.heads import top2
 from unimoe.heads.moe_tts import MoETTS
 from unimoe.heads.released_speech import collate_speech_released
 from unimoe.heads.speech_rows import IGNORED, SpeechBatch, SpeechExample, collate_speech
+from unimoe.heads.top2 import route_top2
 from unimoe.infer.cache import KVCache
 
 LONG = SpeechExample(
@@ -28,6 +32,20 @@ def test_a_row_of_a_batch_equals_itself_alone() -> None:
     torch.testing.assert_close(
         states_of(talker, together)[1, :length], states_of(talker, alone)[0], rtol=0, atol=1e-5
     )
+
+
+@torch.no_grad()
+def test_padding_takes_no_place_of_an_expert() -> None:
+    talker = tiny_talker(dataclasses.replace(TINY, capacity_factor=0.5, min_capacity=1))
+    batch = collate_speech([LONG], TINY)
+    padded = SpeechBatch(
+        ids=functional.pad(batch.ids, (0, 9), value=15),
+        is_text=functional.pad(batch.is_text, (0, 9)),
+        visible=functional.pad(batch.visible, (0, 9, 0, 9)),
+        is_real=functional.pad(batch.is_real, (0, 9)),
+        targets=functional.pad(batch.targets, (0, 9), value=IGNORED),
+    )
+    torch.testing.assert_close(talker.loss(padded), talker.loss(batch), rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
@@ -134,6 +152,23 @@ def test_the_second_expert_is_drawn_in_training_only_and_only_if_asked_for() -> 
         torch.manual_seed(1)
         assert torch.equal(states_of(drawn, batch), noisy)
     assert not torch.allclose(noisy, quiet, atol=1e-3)
+
+
+def test_mixed_precision_decides_in_float32_and_learns() -> None:
+    talker, batch = tiny_talker(), collate_speech([LONG, SHORT], TINY)
+    dtypes: list[torch.dtype] = []
+
+    def watched(*args, **options):
+        dtypes.append(args[0].dtype)
+        return route_top2(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch, torch.autocast("cpu", torch.bfloat16):
+        patch.setattr(top2, "route_top2", watched)
+        loss = talker.loss(batch)
+    loss.backward()
+    assert dtypes == [torch.float32] * TINY.num_layers
+    torch.testing.assert_close(loss, talker.loss(batch), rtol=2**-6, atol=0)
+    assert talker.layers[0].moe.gate_up.grad.abs().max() > 0
 
 
 @torch.no_grad()

@@ -96,7 +96,7 @@ def test_the_gate_decides_in_float32_whatever_the_weights_are() -> None:
 
 def test_noise_is_gumbel() -> None:
     torch.manual_seed(0)
-    noise = gumbel_noise(2, 20_000, TINY, torch.device("cpu"))
+    noise = gumbel_noise(20_000, TINY, torch.device("cpu"))
     assert noise.shape == (2, 20_000, TINY.num_experts)
     # Euler's constant and pi^2 / 6; 160,000 draws stray by less than 0.02 from either
     assert abs(noise.mean().item() - 0.5772) < 0.02

@@ -90,7 +90,7 @@ class MoETTS(nn.Module):
         """Embeddings of text ids where `is_text`, of codes and control codes elsewhere."""
         embeddings: Tensor = self.code_embedding(ids.masked_fill(is_text, 0))
         text = self.text_proj(self.text_embedding(ids[is_text]))
-        return embeddings.masked_scatter(is_text[..., None], text)
+        return embeddings.masked_scatter(is_text[..., None], text.to(embeddings.dtype))
 
     def forward(
         self,
@@ -116,19 +116,18 @@ class MoETTS(nn.Module):
         batch_size, num_new, _ = inputs_embeds.shape
         num_stored = 0 if cache is None else cache.length
         assert visible is not None or num_new == 1  # without a mask attention would be causal
+        num_tokens = batch_size * num_new
+        num_real = num_tokens if is_real is None else int(is_real.sum())
+        capacity = expert_capacity(num_real, self.config) if cache is None else None
         shared = _LayerInput(
             turn=self._turn(num_stored, inputs_embeds),
             mask=None if visible is None else _scores(visible, inputs_embeds.dtype),
             store=cache,
             is_real=is_real,
-            capacity=None
-            if cache is not None
-            else expert_capacity(batch_size * num_new, self.config),
+            capacity=capacity,
         )
         if gate_noise is None and self.training and self.config.samples_second_expert:
-            gate_noise = gumbel_noise(
-                len(self.layers), batch_size * num_new, self.config, inputs_embeds.device
-            )
+            gate_noise = gumbel_noise(num_tokens, self.config, inputs_embeds.device)
         hidden = inputs_embeds
         for index, layer in enumerate(self.layers):
             hidden = layer(hidden, shared, None if gate_noise is None else gate_noise[index])

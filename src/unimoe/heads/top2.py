@@ -42,7 +42,8 @@ class Top2MoE(nn.Module):
         """Route every token and add up its experts; arguments as of `route_top2`."""
         tokens = hidden.flatten(0, 1)
         # fp32 in every precision, as released: near ties flip the choice
-        logits = functional.linear(tokens.float(), self.gate.weight.float())
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits = functional.linear(tokens.float(), self.gate.weight.float())
         routing = route_top2(
             logits,
             capacity=capacity,
@@ -102,10 +103,10 @@ def expert_capacity(num_tokens: int, config: TalkerConfig) -> int | None:
 
 
 def gumbel_noise(
-    num_layers: int, num_tokens: int, config: TalkerConfig, device: torch.device
+    num_tokens: int, config: TalkerConfig, device: torch.device
 ) -> Float[Tensor, "layers tokens experts"]:
     """Fresh noise for every layer from torch's generator of that device."""
-    exponential = torch.empty(num_layers, num_tokens, config.num_experts, device=device)
+    exponential = torch.empty(config.num_layers, num_tokens, config.num_experts, device=device)
     return -exponential.exponential_().log()
 
 
