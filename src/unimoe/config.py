@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -310,6 +311,102 @@ class AudioConfig:
     def clip_frames(self) -> int:
         """Mel frames from the start of a clip to that of the next."""
         return self.frames_per_clip - 2 * self.context_frames
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TalkerConfig:
+    """The talker: a decoder with top-2 experts that writes codec codes; defaults as published."""
+
+    text_vocab_size: int = 151_936
+    """Of its own, frozen text embeddings; the ids are those of the language core."""
+    text_width: int = 2048
+    num_codes: int = 4096
+    """Of the codec; nine control codes follow them."""
+    hidden_size: int = 896
+    num_layers: int = 24
+    num_heads: int = 14
+    num_kv_heads: int = 2
+    num_experts: int = 4
+    expert_width: int = 4864
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10_000.0
+    capacity_factor: float | None = None
+    """Without a cache an expert keeps at most this many times its even share of the choices; None
+    drops nothing. The release trains with 1.5 and evaluates with 1.0."""
+    min_capacity: int = 4
+    """Choices an expert keeps at least."""
+    samples_second_expert: bool = False
+    """Training only: the second expert is drawn instead of taken, as released."""
+
+    def __post_init__(self) -> None:
+        for name in ("text_vocab_size", "text_width", "num_codes", "num_layers", "expert_width"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; need 1 or more")
+        _require(
+            self.num_kv_heads >= 1 and self.num_heads % self.num_kv_heads == 0,
+            f"num_heads {self.num_heads} is no multiple of num_kv_heads {self.num_kv_heads}",
+        )
+        _require(
+            self.hidden_size >= 1 and self.hidden_size % (2 * self.num_heads) == 0,
+            f"hidden_size {self.hidden_size} is no multiple of twice num_heads {self.num_heads}",
+        )
+        _require(self.num_experts >= 2, f"num_experts is {self.num_experts}; need 2 or more")
+        _require(
+            self.capacity_factor is None or self.capacity_factor > 0,
+            f"capacity_factor is {self.capacity_factor}; need more than 0, or None",
+        )
+        _require(self.min_capacity >= 1, f"min_capacity is {self.min_capacity}; need 1 or more")
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of an attention head."""
+        return self.hidden_size // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CodecConfig:
+    """The codec WavTokenizer; defaults are those of the large one with 40 codes a second."""
+
+    sample_rate_hz: int = 24_000
+    num_codes: int = 4096
+    code_width: int = 512
+    """Channels of a codebook row, which are those of the encoder's output."""
+    num_filters: int = 32
+    """Channels of the encoder at the full sample rate; every stride doubles them."""
+    strides: tuple[int, ...] = (4, 5, 5, 6)
+    """Of the encoder, sound side first; their product is the hop."""
+    lstm_layers: int = 2
+    hidden_size: int = 768
+    ffn_width: int = 2304
+    num_layers: int = 12
+    num_bandwidths: int = 4
+    """Rows of every adaptive norm; the published models use row 0."""
+    window_samples: int = 2400
+    """Of the inverse Fourier transform."""
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate_hz", "num_codes", "code_width", "num_bandwidths"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; need 1 or more")
+        _require(
+            len(self.strides) >= 1 and min(self.strides) >= 1,
+            f"strides are {self.strides}; need at least one, each 1 or more",
+        )
+        _require(self.num_filters >= 2, f"num_filters is {self.num_filters}; need 2 or more")
+        _require(
+            self.hidden_size % 32 == 0,
+            f"codec hidden_size is {self.hidden_size}; need a multiple of the 32 norm groups",
+        )
+        _require(
+            self.window_samples >= self.hop_samples
+            and (self.window_samples - self.hop_samples) % 2 == 0
+            and self.window_samples % 2 == 0,
+            f"window_samples is {self.window_samples}; need an even number, longer than the hop of "
+            f"{self.hop_samples} by an even one",
+        )
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples of a code."""
+        return math.prod(self.strides)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -88,7 +88,7 @@ def transformers_slots(shapes: Mapping[str, Shape], core: CoreConfig) -> dict[st
     `Slot("core.layers.0.attention.qkv_proj.weight", (slice(8, 12),), (4, hidden))`.
     """
     return {
-        key: Slot(parameter, index, _indexed(shape, index))
+        key: Slot(parameter, index, indexed(shape, index))
         for parameter, shape in shapes.items()
         for key, index in _parts(parameter, shape, core)
     }
@@ -115,11 +115,11 @@ def _parts_of_layer(name: str, shape: Shape, core: CoreConfig) -> Iterator[tuple
         yield _WHOLE_IN_LAYER[name], ()
     elif name.startswith("attention.qkv_proj."):
         heads = (core.num_heads, core.num_kv_heads, core.num_kv_heads)
-        rows = _consecutive([count * core.head_dim for count in heads])
+        rows = consecutive([count * core.head_dim for count in heads])
         for letter, span in zip("qkv", rows, strict=True):
             yield f"self_attn.{letter}_proj.{name.rpartition('.')[2]}", (span,)
     elif name == "ffn.gate_up_proj.weight":
-        for half, span in _gate_and_up(shape[0]):
+        for half, span in gate_and_up(shape[0]):
             yield f"mlp.{half}_proj.weight", (span,)
     else:
         yield from _parts_of_experts(name, shape)
@@ -132,20 +132,23 @@ def _parts_of_experts(name: str, shape: Shape) -> Iterator[tuple[str, Index]]:
         if matrix == "down":
             yield f"{prefix}.down_proj.weight", (expert,)
             continue
-        for half, span in _gate_and_up(shape[1]):
+        for half, span in gate_and_up(shape[1]):
             yield f"{prefix}.{half}_proj.weight", (expert, span)
 
 
-def _gate_and_up(rows: int) -> Iterator[tuple[str, slice]]:
-    return zip(("gate", "up"), _consecutive([rows // 2, rows // 2]), strict=True)
+def gate_and_up(rows: int) -> Iterator[tuple[str, slice]]:
+    """The two halves of a fused SwiGLU matrix, by name."""
+    return zip(("gate", "up"), consecutive([rows // 2, rows // 2]), strict=True)
 
 
-def _consecutive(lengths: list[int]) -> list[slice]:
+def consecutive(lengths: list[int]) -> list[slice]:
+    """Spans of these lengths, one behind the other."""
     ends = [sum(lengths[: count + 1]) for count in range(len(lengths))]
     return [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
 
 
-def _indexed(shape: Shape, index: Index) -> Shape:
+def indexed(shape: Shape, index: Index) -> Shape:
+    """Shape of `tensor[index]`."""
     kept = [
         part.stop - part.start
         for part in index

@@ -1,1 +1,1 @@
-"""Hidden states of the language core to media: speech codes and image latents."""
+"""Heads: hidden states of the core to media. Speech: talker and codec; images: the Task-DiT."""

@@ -26,7 +26,7 @@ def parameter_shapes(config: OmniConfig) -> dict[str, tuple[int, ...]]:
     }
 
 
-def allocate(model: OmniModel, empty: Callable[[str, torch.Size], Tensor]) -> None:
+def allocate(model: nn.Module, empty: Callable[[str, torch.Size], Tensor]) -> None:
     """Replace every parameter of a meta model by `empty(name, shape)`, which holds real memory.
 
     What the model freezes stays frozen.

@@ -108,10 +108,13 @@ class Attention(nn.Module):
         self,
         hidden: Float[Tensor, "batch new hidden"],
         turn: Rotation,
-        mask: Bool[Tensor, "#batch 1 new total"] | None,
+        mask: Bool[Tensor, "#batch 1 new total"] | Float[Tensor, "#batch 1 new total"] | None,
         store: KeyValueStore | None,
     ) -> Float[Tensor, "batch new hidden"]:
-        """Attend from the new tokens to all; `mask` as `attention_pattern` makes it."""
+        """Attend from the new tokens to all.
+
+        `mask` as `attention_pattern` makes it, or in numbers that are added to the scores.
+        """
         heads = self.qkv_proj(hidden).unflatten(-1, (-1, self.head_dim))
         num_turning = self.num_heads + self.num_kv_heads
         turning, values = heads.split_with_sizes((num_turning, self.num_kv_heads), 2)
@@ -128,7 +131,7 @@ def grouped_attention(
     queries: Float[Tensor, "batch new heads head_dim"],
     keys: Float[Tensor, "batch kv_heads total head_dim"],
     values: Float[Tensor, "batch kv_heads total head_dim"],
-    mask: Bool[Tensor, "#batch 1 new total"] | None,
+    mask: Bool[Tensor, "#batch 1 new total"] | Float[Tensor, "#batch 1 new total"] | None,
 ) -> Float[Tensor, "batch new width"]:
     """Attention in which a group of neighbouring query heads shares one key and value head."""
     num_new = queries.shape[1]

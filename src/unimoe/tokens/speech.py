@@ -2,7 +2,7 @@
 
 In:  ids of an answer, `… <speech_start> voice <speech_prompt> text <speech_end> …`, any number of
      such spans.  Out: where the text is cut, and per chunk the ids of voice and text.
-It serves the talker, which does not exist yet: nothing calls it so far.
+It serves the talker (`unimoe.heads`), which nothing feeds by itself so far.
 A chunk ends at punctuation, or anywhere once it is long, but never inside a number.
 Source: release (docs/sources.md#speech-chunks).
 """
