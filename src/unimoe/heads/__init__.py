@@ -1,1 +1,20 @@
-"""Heads: hidden states of the core to media. Speech: talker and codec; images: the Task-DiT."""
+"""Heads: hidden states of the language core to media, speech codes and image latents."""
+
+from unimoe.heads.codec import Codec
+from unimoe.heads.codec_weights import load_codec
+from unimoe.heads.moe_tts import MoETTS
+from unimoe.heads.speech_rows import SpeechBatch, SpeechExample, collate_speech
+from unimoe.heads.talker_weights import load_talker
+from unimoe.heads.write_codes import CodeStep, write_codes
+
+__all__ = [
+    "CodeStep",
+    "Codec",
+    "MoETTS",
+    "SpeechBatch",
+    "SpeechExample",
+    "collate_speech",
+    "load_codec",
+    "load_talker",
+    "write_codes",
+]
