@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unimoe.nn.attention import Attention, attention_pattern, grouped_attention
+from unimoe.nn.attention import (
+    Attention,
+    attention_pattern,
+    grouped_attention,
+    packed_attention,
+    sample_lengths,
+)
 from unimoe.nn.rope import rotary_angles, rotation
 
 CPU = torch.device("cpu")
@@ -84,6 +90,42 @@ def test_grouped_attention_equals_attention_with_repeated_keys(
     causal = torch.ones(num_new, total, dtype=torch.bool).tril(num_stored)[None, None]
     output = grouped_attention(queries, keys, values, pattern(None, num_new, num_stored))
     torch.testing.assert_close(output, repeated_attention(queries, keys, values, causal))
+
+
+def test_packed_rows_fall_into_samples_and_padding() -> None:
+    assert sample_lengths(torch.tensor([[1, 1, 2, 0], [0, 0, 1, 1]])) == (2, 1, 1, 2, 2)
+
+
+def test_a_sample_with_padding_in_its_midst_has_no_length() -> None:
+    assert sample_lengths(torch.tensor([[1, 0, 1]])) is None
+
+
+@given(samples=st.lists(st.integers(1, 5), min_size=1, max_size=4), group=st.integers(1, 3))
+def test_packed_attention_and_its_gradients_equal_attention_under_the_pattern(
+    samples: list[int], group: int
+) -> None:
+    generator = torch.manual_seed(sum(samples))
+    mask = torch.repeat_interleave(torch.arange(1, len(samples) + 1), torch.tensor(samples))
+    mask = torch.stack([mask, mask.flip(0), torch.zeros_like(mask)])
+    queries = torch.randn(*mask.shape, 2 * group, 8, generator=generator, requires_grad=True)
+    keys, values = (
+        torch.randn(3, 2, mask.shape[1], 8, generator=generator, requires_grad=True)
+        for _ in range(2)
+    )
+    lengths = sample_lengths(mask)
+    assert lengths is not None
+    fast = packed_attention(queries, keys, values, lengths)
+    seen = attention_pattern(mask, num_new=mask.shape[1], num_stored=0, device=CPU)
+    assert seen is not None  # the third row is padding
+    slow = repeated_attention(queries, keys, values, seen)
+    torch.testing.assert_close(fast, slow)
+    direction = torch.randn(slow.shape, generator=generator)
+    for ours, wanted in zip(
+        torch.autograd.grad((fast * direction).sum(), (queries, keys, values)),
+        torch.autograd.grad((slow * direction).sum(), (queries, keys, values)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, wanted)
 
 
 def test_rows_of_one_batch_may_have_different_padding_at_decode() -> None:

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unimoe.config import CoreConfig
-from unimoe.nn.attention import Attention, KeyValueStore, attention_pattern
+from unimoe.nn.attention import (
+    Attention,
+    KeyValueStore,
+    SampleLengths,
+    attention_pattern,
+    sample_lengths,
+)
 from unimoe.nn.layers import RMSNorm, SwiGLU
 from unimoe.nn.moe import DynamicMoE
 from unimoe.nn.rope import Rotation, rotary_angles, rotation
@@ -33,7 +39,7 @@ class LayerInput(NamedTuple):
     """What every layer of one forward shares."""
 
     turn: Rotation
-    pattern: Bool[Tensor, "#batch 1 new total"] | None
+    pattern: Bool[Tensor, "#batch 1 new total"] | SampleLengths | None
     store: KeyValueStore | None
     is_real: Bool[Tensor, "batch new"] | None
     """False for padding; None: there is no padding."""
@@ -122,15 +128,18 @@ class LanguageCore(nn.Module):
             top_p_routing: overrides the routing threshold of the configuration.
         """
         num_new = inputs_embeds.shape[1]
+        pattern: Tensor | SampleLengths | None = attention_pattern(
+            attention_mask,
+            num_new=num_new,
+            num_stored=0 if cache is None else cache.length,
+            device=inputs_embeds.device,
+        )
+        if pattern is not None and attention_mask is not None and cache is None:
+            pattern = sample_lengths(attention_mask) or pattern
         angles = rotary_angles(position_ids, self.config.rope_sections, self.config.rope_theta)
         shared = LayerInput(
             turn=rotation(angles, inputs_embeds.dtype),
-            pattern=attention_pattern(
-                attention_mask,
-                num_new=num_new,
-                num_stored=0 if cache is None else cache.length,
-                device=inputs_embeds.device,
-            ),
+            pattern=pattern,
             store=cache,
             is_real=None if attention_mask is None else attention_mask[:, -num_new:] > 0,
             top_p=top_p_routing,
