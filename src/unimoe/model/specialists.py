@@ -77,7 +77,7 @@ def take_expert(model: OmniModel, expert: int, specialist: Mapping[str, Tensor])
 @torch.no_grad()
 def aim_routers(
     model: OmniModel,
-    wanted: Float[Tensor, "tokens columns"],
+    wanted: Mapping[int, Float[Tensor, "tokens columns"]],
     states: Mapping[int, Float[Tensor, "tokens hidden"]],
     *,
     ridge: float = 1e-3,
@@ -86,7 +86,7 @@ def aim_routers(
 
     Args:
         model: with a mixture.
-        wanted: the logits each token shall have, in all layers.
+        wanted: layer -> the logits each token shall have.
         states: layer -> what the router read for each token.
         ridge: of the mean square of the states.
 
@@ -98,10 +98,11 @@ def aim_routers(
         seen = states[layer].double()
         gram = seen.T @ seen
         gram += ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-        weight = torch.linalg.solve(gram, seen.T @ wanted.double()).T
+        aims = wanted[layer].double()
+        weight = torch.linalg.solve(gram, seen.T @ aims).T
         block.router.weight.copy_(weight)
         found = seen @ weight.T
-        agreement[layer] = float((found.argmax(-1) == wanted.argmax(-1)).double().mean())
+        agreement[layer] = float((found.argmax(-1) == aims.argmax(-1)).double().mean())
     return agreement
 
 
