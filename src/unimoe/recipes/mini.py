@@ -10,7 +10,8 @@
     mixed       the whole mixture learns on everything
     annealing   the same at a lower rate on a balanced mixture
 
-Towers are frozen in all stages: their states are computed once and kept.
+Towers are frozen in all stages: their states are computed once and kept. Where an export of a
+former run lies in the folder as `former.safetensors`, connectors and experts go on from it.
 Source: paper section 2 and table 2 (docs/sources.md#recipe).
 """
 
@@ -20,7 +21,10 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from torch import Tensor
+
 from unimoe.checkpoint.mini import base_directory, export_trained
+from unimoe.checkpoint.packed import read_packed
 from unimoe.checkpoint.weights import load_model
 from unimoe.config import MoEConfig
 from unimoe.data.manifest import read_manifest
@@ -90,17 +94,17 @@ def mini_stages() -> dict[str, Stage]:
         "vision": _stage(
             "specialist of images and video",
             _plan(600, IMAGES | VIDEO, _IMAGE_CONNECTOR | _DELTAS, lr=1e-3),
-            lambda runs: _specialist(runs, "pictures"),
+            lambda runs: _specialist(runs, 0, "pictures"),
         ),
         "speech": _stage(
             "specialist of understanding speech",
             _plan(500, SPEECH, _gentle(_SPEECH_CONNECTOR) | _DELTAS, lr=1e-3),
-            lambda runs: _specialist(runs, "words"),
+            lambda runs: _specialist(runs, 1, "words"),
         ),
         "sound": _stage(
             "specialist of sounds and of answers to be spoken",
             _plan(200, SOUNDS | TEXT, _gentle(_SPEECH_CONNECTOR) | _DELTAS, lr=1e-3),
-            lambda runs: _specialist(runs, "words", "speech"),
+            lambda runs: _specialist(runs, 2, "words", "speech"),
         ),
         "routing": _stage(
             "routers and shared experts",
@@ -206,13 +210,29 @@ def _keep_precise(model: OmniModel, learns: Mapping[str, float]) -> None:
 
 
 def _dense(runs: Path) -> OmniModel:
-    return load_model(base_directory())
+    """The parts, with the connectors of a former run if there is one."""
+    model = load_model(base_directory())
+    former = _former(runs)
+    for name, parameter in model.named_parameters():
+        if name in former and not name.startswith("core."):
+            parameter.data = former[name].to(parameter.dtype)
+    return model
 
 
-def _specialist(runs: Path, *stages: str) -> OmniModel:
+def _former(runs: Path) -> dict[str, Tensor]:
+    """What an earlier run exported, if it lies here: this run goes on from its experts too."""
+    path = runs / "former.safetensors"
+    return read_packed(path) if path.exists() else {}
+
+
+def _specialist(runs: Path, expert: int, *stages: str) -> OmniModel:
     """The dense model with a delta, and what earlier stages taught its connectors."""
     dense = _dense(runs)
     model = with_deltas(dense, specialist_moe(dense.config.core.ffn_width, DELTA_RANK))
+    former = _former(runs)
+    for name, parameter in model.named_parameters():
+        if ".deltas.routed." in name and name in former:
+            parameter.data = former[name][expert, None].clone()
     _connect(model, runs, stages)
     return model
 
@@ -231,7 +251,8 @@ def _mixture(runs: Path) -> OmniModel:
         take_expert(model, expert, trained_tensors(runs / stage))
     teachings = {
         expert: Teaching(
-            _specialist_after(runs, stage), list(_sets(model, _TAUGHT_BY[stage], "train").values())
+            _specialist_after(runs, expert, stage),
+            list(_sets(model, _TAUGHT_BY[stage], "train").values()),
         )
         for expert, stage in SPECIALISTS.items()
     }
@@ -240,8 +261,8 @@ def _mixture(runs: Path) -> OmniModel:
     return model
 
 
-def _specialist_after(runs: Path, stage: str) -> OmniModel:
-    model = _specialist(runs)
+def _specialist_after(runs: Path, expert: int, stage: str) -> OmniModel:
+    model = _specialist(runs, expert)
     apply_trained(model, runs / stage)
     return model
 
