@@ -80,20 +80,22 @@ class DeltaExperts(nn.Module):
         """Weighted sum of every token's routed and shared experts."""
         num_routed, num_shared = len(self.routed.down_in), len(self.shared.down_in)
         counts = mask[:, :num_routed].sum(0).tolist()
-        any_routed = _rows(mask[:, :num_routed].any(1))
         shared_weights = weights[:, weights.shape[1] - num_shared :]
-        if any_routed.places is None:
+        takes_routed = mask[:, :num_routed].any(1)
+        some = _rows(takes_routed)
+        if some.places is None:
             return self._whole(hidden, mask, weights, counts, shared_weights)
         output = torch.zeros_like(hidden)
+        if len(some.places):
+            rows, own_mask, own_weights = some.of(hidden), some.of(mask), some.of(weights)
+            whole = self._whole(rows, own_mask, own_weights, counts, some.of(shared_weights))
+            output = some.add(output, whole)
         if num_shared:
-            products = self._shared_products(hidden)
-            inner, output = self._shared_part(hidden, products, shared_weights)
-            output = output + functional.linear(inner, self._shared_columns())
-        if len(any_routed.places):
-            rows = any_routed.of(hidden)
-            none = shared_weights.new_zeros(len(rows), 0)
-            whole = self._whole(rows, any_routed.of(mask), any_routed.of(weights), counts, none)
-            output = any_routed.add(output, whole)
+            others = _rows(~takes_routed)
+            rows = others.of(hidden)
+            products = self._shared_products(rows)
+            inner, thin = self._shared_part(rows, products, others.of(shared_weights))
+            output = others.add(output, thin + functional.linear(inner, self._shared_columns()))
         return output
 
     def _whole(
