@@ -28,7 +28,7 @@ from PIL import Image
 
 from unimoe.data.card import DataCard, SetFacts, write_card
 from unimoe.data.manifest import line_of
-from unimoe.data.sample import OmniSample
+from unimoe.data.sample import MediaKind, OmniSample
 from unimoe.data.sheet import draw_contact_sheet
 from unimoe.data.splits import SPLITS, Split, unit_hash
 from unimoe.errors import DataError, MediaError
@@ -119,6 +119,10 @@ class DatasetWriter:
         with _told(key):
             return self._keep("videos", encode_video(frames, frame_rate_fps, sound), "mp4")
 
+    def copy(self, kind: MediaKind, file: Path) -> str:
+        """Keep a medium of another set, byte for byte; its path for a sample."""
+        return self._keep(f"{kind}s", file.read_bytes(), file.suffix.removeprefix("."))
+
     def split_using(self, path: str) -> Split | None:
         """The split a medium belongs to since a sample with it was added."""
         return self._split_of.get(f"medium {path}")
@@ -140,7 +144,7 @@ class DatasetWriter:
         if missing:
             raise DataError(
                 f"sample {sample.id!r}: {missing[0]} was not written here. Add media "
-                "with .image(), .audio() or .video(), and give the path they return"
+                "with .image(), .audio(), .video() or .copy(), and give the path they return"
             )
         self._require_apart(split, sample)
         self._ids.add(sample.id)

@@ -51,6 +51,7 @@ TRANSCRIPTS = {"speech": 2.0, "vocabulary": 2.0}
 SPEECH = TRANSCRIPTS | {"spoken": 1.0}
 SOUNDS = {"sounds": 2.0}
 TEXT = {"text": 1.0}
+COMBINED = {"combined": 1.0}
 _TAUGHT_BY = {"vision": IMAGES | VIDEO, "speech": SPEECH, "sound": SOUNDS}
 
 _QFORMER = "audio.qformer."
@@ -130,7 +131,7 @@ def _gentle(learns: Mapping[str, float]) -> dict[str, float]:
     return {pattern: factor / 4 for pattern, factor in learns.items()}
 
 
-_EVERYTHING = IMAGES | VIDEO | SPEECH | SOUNDS | TEXT
+_EVERYTHING = IMAGES | VIDEO | SPEECH | SOUNDS | TEXT | COMBINED
 _MIXTURE = _ROUTERS | _DELTAS | _IMAGE_CONNECTOR | _gentle(_SPEECH_CONNECTOR)
 
 

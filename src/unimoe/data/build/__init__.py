@@ -20,6 +20,7 @@ SETS = (
     "text",
     "prose",
     "spoken",
+    "combined",
 )
 """Modules here that build a set of their own name, in the order they are built."""
 

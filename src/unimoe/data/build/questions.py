@@ -47,6 +47,11 @@ def capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def uncapital(words: str) -> str:
+    """With a small letter at the start, as inside a sentence; "DNA" stays."""
+    return words if words[1:2].isupper() else words[:1].lower() + words[1:]
+
+
 class Balance:
     """Chooses, of questions that could be asked, one whose answer is rarest so far.
 

@@ -3,8 +3,7 @@
 In:  the built sets easy_vqa, naming and scenes; facts; voices.
 Out: a data set. Task "spoken": `<image><audio>`, and "typed": the same picture and question in
      words, joined by the trait "question"; "spoken_chat": `<audio>` alone.
-Common questions are asked in every split, about other pictures: each time at its own pace and
-level, so that no two splits hold the same clip.
+Common questions are asked in every split, about other pictures.
 """
 
 from __future__ import annotations
@@ -16,14 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
-
-from unimoe.config import AUDIO_RATE_HZ
-from unimoe.data.build.augment import augmented
+from unimoe.data.build.booth import Booth
 from unimoe.data.build.corpora import read_dialogues
 from unimoe.data.build.facts import comparisons, sums
-from unimoe.data.build.questions import Asked, capital
+from unimoe.data.build.questions import Asked
 from unimoe.data.build.sentences import (
     Sentence,
     is_speakable,
@@ -32,7 +27,7 @@ from unimoe.data.build.sentences import (
 )
 from unimoe.data.build.speech import clips_folder
 from unimoe.data.build.text import chats, typed_facts
-from unimoe.data.build.voices import HELD_OUT_VOICES, VOICE_PARTS, Speakers, voice
+from unimoe.data.build.voices import HELD_OUT_VOICES, VOICE_PARTS, Speakers
 from unimoe.data.card import DataCard
 from unimoe.data.manifest import media_file, read_manifest
 from unimoe.data.sample import PLACEHOLDER, OmniSample, Turn
@@ -53,12 +48,6 @@ _NUM_CHATS: Mapping[Split, int] = {"train": 1000, "validation": 40, "test": 120}
 _MAX_REPEATS = 25  # of one question, in training
 _MAX_CHAT_ANSWER_WORDS = 8
 _NUM_SUMS, _NUM_COMPARISONS = 600, 200
-
-# How often of ten each voice speaks.
-_TRAINING_VOICES = (*("hibari",) * 6, "slt", "awb", "kal", "espeak-us-f2")
-_TEST_VOICES = (*("hibari",) * 7, "rms", "rms", "espeak-us-f5")
-_MIN_PACE, _MAX_PACE = 0.88, 1.12
-_MIN_LEVEL = 0.6
 
 _CARD = DataCard(
     subject="A question is heard instead of read: about a picture, or on facts. Every spoken test "
@@ -111,42 +100,15 @@ def build_spoken(
     facts = _facts(sources, seed)
     with DatasetWriter(folder, SPOKEN, seed, held_out={"voice": HELD_OUT_VOICES}) as writer:
         for split in SPLITS:
-            booth = _Booth(writer, speakers, split, seed)
+            booth = Booth(writer, speakers, split, seed)
             for name, counts in ((n, _NUM_CONVERSATIONS[split][n]) for n in sets):
                 count = max(1, round(counts * scale))
-                for sample in _chosen(sets[name], split, count, seed):
+                for sample in _chosen(sets[name], booth, count, seed):
                     _add_spoken(writer, booth, sets[name], sample)
             own = [each for each in facts if split_of_sentence(each.question, seed) == split]
             for asked in own[: max(1, round(_NUM_CHATS[split] * scale))]:
                 writer.add(split, _chat(booth, asked))
         writer.close(_CARD)
-
-
-class _Booth:
-    """Where questions are spoken for one split."""
-
-    def __init__(self, writer: DatasetWriter, speakers: Speakers, split: Split, seed: int) -> None:
-        self._writer = writer
-        self._speakers = speakers
-        self._seed = seed
-        self.split = split
-
-    def chooser(self, key: str) -> random.Random:
-        """Chooses for one sample."""
-        return random.Random(f"{self._seed} {self.split} {key}")
-
-    def voice_of(self, rng: random.Random) -> str:
-        """Who asks; one voice a conversation."""
-        return rng.choice(_TEST_VOICES if self.split == "test" else _TRAINING_VOICES)
-
-    def speak(self, text: str, name: str, rng: random.Random) -> str:
-        """Path of a clip at its own pace and level."""
-        pace = round(rng.uniform(_MIN_PACE, _MAX_PACE), 3)
-        samples = self._speakers.speak(voice(name), capital(text), speed=pace)
-        samples = samples * np.float32(rng.uniform(_MIN_LEVEL, 1))
-        if self.split == "train":
-            samples = augmented(samples, np.random.default_rng(rng.getrandbits(32)))
-        return self._writer.audio(f"{name} {text}", samples, AUDIO_RATE_HZ)
 
 
 def _facts(sources: Mapping[str, Path], seed: int) -> list[Asked]:
@@ -167,18 +129,18 @@ def _facts(sources: Mapping[str, Path], seed: int) -> list[Asked]:
     return [spoken[key] for key in sorted(spoken, key=lambda key: unit_hash(key, seed))]
 
 
-def _chosen(folder: Path, split: Split, count: int, seed: int) -> Iterator[OmniSample]:
+def _chosen(folder: Path, booth: Booth, count: int, seed: int) -> Iterator[OmniSample]:
     """Samples of an image set with a question that can be spoken, in random order."""
-    manifest = read_manifest(folder / f"{split}.jsonl")
+    manifest = read_manifest(folder / f"{booth.split}.jsonl")
     order = sorted(range(len(manifest)), key=lambda i: unit_hash(f"{folder.name} {i}", seed))
     heard: Counter[str] = Counter()
     for index in order:
         if count == 0:
             return
         sample = manifest[index]
-        asked = [each for each in _questions(sample) if _may_ask(each, split, heard, seed)]
+        asked = [each for each in _questions(sample) if _may_ask(each, booth, heard)]
         if asked and sample.modalities == "image":
-            kept = asked[:2] if split == "train" else asked[:1]
+            kept = asked[:2] if booth.split == "train" else asked[:1]
             heard.update(words_of(each.text) for each in kept)
             count -= 1
             yield _with_questions(sample, kept)
@@ -189,11 +151,9 @@ def _questions(sample: OmniSample) -> list[Question]:
     return [Question(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
 
 
-def _may_ask(asked: Question, split: Split, heard: Counter[str], seed: int) -> bool:
-    if not is_speakable(Sentence(capital(asked.text), "question")):
-        return False
-    is_common = heard[words_of(asked.text)] >= _MAX_REPEATS
-    return split != "train" or (not is_common and split_of_sentence(asked.text, seed) == "train")
+def _may_ask(asked: Question, booth: Booth, heard: Counter[str]) -> bool:
+    is_common = booth.split == "train" and heard[words_of(asked.text)] >= _MAX_REPEATS
+    return not is_common and booth.may_say(asked.text)
 
 
 def _with_questions(sample: OmniSample, asked: Sequence[Question]) -> OmniSample:
@@ -213,11 +173,10 @@ def _with_questions(sample: OmniSample, asked: Sequence[Question]) -> OmniSample
     )
 
 
-def _add_spoken(writer: DatasetWriter, booth: _Booth, source: Path, sample: OmniSample) -> None:
+def _add_spoken(writer: DatasetWriter, booth: Booth, source: Path, sample: OmniSample) -> None:
     """The spoken sample; in the test its typed twin too."""
     rng = booth.chooser(sample.id)
-    with Image.open(media_file(source, sample.images[0])) as picture:
-        image = writer.image(sample.id, picture.convert("RGB"))
+    image = writer.copy("image", media_file(source, sample.images[0]))
     name = booth.voice_of(rng)
     asked = _questions(sample)
     audios = tuple(booth.speak(each.text, name, rng) for each in asked)
@@ -256,7 +215,7 @@ def _add_spoken(writer: DatasetWriter, booth: _Booth, source: Path, sample: Omni
         writer.add("test", twin)
 
 
-def _chat(booth: _Booth, asked: Asked) -> OmniSample:
+def _chat(booth: Booth, asked: Asked) -> OmniSample:
     rng = booth.chooser(asked.question)
     name = booth.voice_of(rng)
     return OmniSample(

@@ -196,6 +196,35 @@ _SPOKEN = (
         max_new_tokens=_LINE,
     ),
 )
+_COMBINED = (
+    Task(
+        name="image_sound",
+        title="A picture and a sound: both, or one of them",
+        dataset="combined",
+        judge="name",
+        kinds=("image_sound",),
+        by=("kind",),
+        max_new_tokens=_LINE,
+    ),
+    Task(
+        name="video_spoken",
+        title="Spoken questions about video",
+        dataset="combined",
+        judge="exact",
+        kinds=("video_spoken",),
+        by=("kind", "voice"),
+        max_new_tokens=_PHRASE,
+    ),
+    Task(
+        name="two_images",
+        title="Two pictures: the first, the second, or the same",
+        dataset="combined",
+        judge="name",
+        kinds=("two_images",),
+        by=("kind",),
+        max_new_tokens=_PHRASE,
+    ),
+)
 _TEXT = (
     Task(
         name="reasoning",
@@ -219,7 +248,7 @@ _TEXT = (
 
 MINI = Suite(
     name="mini",
-    tasks=(*_IMAGES, *_PHOTOS, *_SOUNDS, *_VIDEOS, *_SPOKEN, *_TEXT),
+    tasks=(*_IMAGES, *_PHOTOS, *_SOUNDS, *_VIDEOS, *_SPOKEN, *_COMBINED, *_TEXT),
     pairs=(
         Pair(
             name="spoken_to_typed",
