@@ -104,7 +104,10 @@ def mini_stages() -> dict[str, Stage]:
         ),
         "sound": _stage(
             "specialist of sounds and of answers to be spoken",
-            _plan(200, SOUNDS | TEXT, _gentle(_SPEECH_CONNECTOR) | _DELTAS, lr=1e-3),
+            # Some speech stays in, or the connector forgets it.
+            _plan(
+                200, SOUNDS | TEXT | {"speech": 1.0}, _gentle(_SPEECH_CONNECTOR) | _DELTAS, lr=1e-3
+            ),
             lambda runs: _specialist(runs, 2, "words", "speech"),
         ),
         "routing": _stage(
