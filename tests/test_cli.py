@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,16 @@ def answer_of(tiny_directory, question, **options):
 
 def test_help_needs_no_torch():
     subprocess.run([sys.executable, "-c", NEEDS_NO_TORCH], check=True, timeout=60)
+
+
+def test_waiting_threads_sleep_soon_unless_told_otherwise(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["unimoe", "chat", "--help"])
+    found = {}
+    for policy in ({}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}):
+        monkeypatch.setattr(os, "environ", dict(policy))
+        assert cli.main() == 0
+        found[tuple(policy)] = os.environ.get("GOMP_SPINCOUNT")
+    assert found == {(): "1000", ("OMP_WAIT_POLICY",): None, ("GOMP_SPINCOUNT",): "7"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

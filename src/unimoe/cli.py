@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import shlex
 import sys
 import traceback
@@ -555,10 +556,12 @@ def verify(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
-    if arguments is None and "train" in sys.argv[1:2]:
-        from unimoe.train.environment import restart_keeping_pages
+    if arguments is None:
+        _share_cores()
+        if "train" in sys.argv[1:2]:
+            from unimoe.train.environment import restart_keeping_pages
 
-        restart_keeping_pages()
+            restart_keeping_pages()
     words = list(sys.argv[1:] if arguments is None else arguments)
     wants_traceback = _take_flag(words, "--debug")
     logging.basicConfig(level=logging.WARNING, format="unimoe: %(message)s")
@@ -570,6 +573,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = _failure(error)
         _report(message)
         return code
+
+
+def _share_cores() -> None:
+    """Let threads that wait for each other sleep soon; call it before torch is imported.
+
+    GNU OpenMP has them spin for milliseconds, which on a busy machine takes the core from the very
+    thread they wait for (docs/log.md).
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _failure(error: Exception) -> tuple[str, int]:
