@@ -30,6 +30,16 @@ assert unimoe.cli.main(["chat", "--help"]) == 0
 assert "torch" not in sys.modules, "torch was imported"
 """
 
+ANSWERS_WITH_LITTLE = """
+import sys, numpy
+from unimoe import OmniInference
+sound, picture = numpy.zeros(16_000, numpy.float32), numpy.zeros((8, 8, 3), numpy.uint8)
+model = OmniInference(sys.argv[1])
+model.chat("What is this?", image=picture, audio=(sound, 16_000), max_new_tokens=1)
+slow = {"transformers", "torch._dynamo", "sympy", "gguf", "onnx", "rich", "pandas", "matplotlib"}
+assert slow.isdisjoint(sys.modules), slow & set(sys.modules)
+"""
+
 
 @pytest.fixture
 def run(capsys, monkeypatch):
@@ -58,6 +68,12 @@ def answer_of(tiny_directory, question, **options):
 
 def test_help_needs_no_torch():
     subprocess.run([sys.executable, "-c", NEEDS_NO_TORCH], check=True, timeout=60)
+
+
+# Each of them takes as long to import as an answer may take; python -X importtime tells who did.
+def test_an_answer_needs_no_slow_package(tiny_directory):
+    words = [sys.executable, "-c", ANSWERS_WITH_LITTLE, str(tiny_directory)]
+    subprocess.run(words, check=True, timeout=120)
 
 
 def test_waiting_threads_sleep_soon_unless_told_otherwise(monkeypatch):
