@@ -23,8 +23,8 @@ from unimoe.recipes.mini_routing import Teaching, aim_at_modalities
 from unimoe.train.journal import read_journal
 from unimoe.train.loop import train
 
-LEARNS = {"core.layers.*.ffn.deltas.*": 1.0, "vision.aligner.*": 1.0}
-ROUTERS = {"core.layers.*.ffn.router.*": 1.0}
+LEARNS = {"core.layers.*.ffn.deltas.routed.*": 1.0, "vision.aligner.*": 1.0}
+ROUTERS = {"core.layers.*.ffn.router.*": 1.0, "core.layers.*.ffn.deltas.shared.*": 1.0}
 
 
 def dense(runs: Path, rank: int) -> OmniModel:

@@ -67,7 +67,7 @@ _SPEECH_CONNECTOR = {
     )
 }
 _IMAGE_CONNECTOR = {"vision.aligner.*": 1.0}
-_DELTAS = {"core.layers.*.ffn.deltas.*": 1.0}
+_DELTAS = {"core.layers.*.ffn.deltas.routed.*": 1.0}
 _ROUTERS = {"core.layers.*.ffn.router.*": 1.0}
 _SHARED = {"core.layers.*.ffn.deltas.shared.*": 1.0}
 
@@ -135,7 +135,7 @@ def _gentle(learns: Mapping[str, float]) -> dict[str, float]:
 
 
 _EVERYTHING = IMAGES | VIDEO | SPEECH | SOUNDS | TEXT | COMBINED
-_MIXTURE = _ROUTERS | _DELTAS | _IMAGE_CONNECTOR | _gentle(_SPEECH_CONNECTOR)
+_MIXTURE = _ROUTERS | _SHARED | _DELTAS | _IMAGE_CONNECTOR | _gentle(_SPEECH_CONNECTOR)
 
 
 def _plan(
