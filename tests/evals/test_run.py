@@ -16,6 +16,7 @@ from unimoe.evals.run import rescore, run_task
 from unimoe.evals.task import Task, load_items
 from unimoe.evals.tower_states import TowerStates
 from unimoe.infer.session import OmniInference
+from unimoe.train.store import prepared_folder
 
 COLOURS = Task(name="colour", title="Colours", dataset="colours", judge="exact")
 WORDS = Task(name="words", title="Words", dataset="words", judge="wer")
@@ -167,7 +168,8 @@ def test_an_answer_is_the_one_of_a_chat(session, data):
 def test_kept_states_answer_like_fresh_ones(session, data, tmp_path):
     items = load_items(COLOURS, data)
     fresh = asked(session, items, 8)
+    folder = prepared_folder(tmp_path, session.model, session.vocabulary)
     for _ in range(2):
-        with contextlib.closing(TowerStates(session.model, tmp_path / "states")) as states:
+        with contextlib.closing(TowerStates(session.model, folder)) as states:
             kept = asked(session, items, 8, states=states)
         assert [answer.text for answer in kept.answers] == [a.text for a in fresh.answers]

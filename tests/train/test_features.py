@@ -213,3 +213,14 @@ def test_the_first_line_tells_which_manifest_was_prepared(folder, model, vocabul
     prepare({"set": manifest}, folder, model, vocabulary)
     header = json.loads(folder.samples("set").read_text().splitlines()[0])
     assert header["samples"] == 6
+
+
+def test_what_is_known_needs_no_lock(tmp_path):
+    signals, states = torch.ones(1, 4), torch.zeros(1, 2, 3)
+    first, second = (StateStore(tmp_path, "vision", (2, 3)) for _ in range(2))
+    assert first.rows_of(signals, lambda rows: states) == [0]
+    reader = StateStore(tmp_path, "vision", (2, 3))
+    assert reader.rows_of(signals, lambda rows: states) == [0]  # while the first one holds it
+    with pytest.raises(DataError, match="another process is writing"):
+        second.rows_of(2 * signals, lambda rows: states)
+    first.close()

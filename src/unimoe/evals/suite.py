@@ -183,7 +183,7 @@ def tower_states(session: OmniInference, options: EvalOptions) -> TowerStates:
     if options.states is None:
         return TowerStates(session.model)
     folder = prepared_folder(options.states, session.model, session.vocabulary)
-    return TowerStates(session.model, folder.towers)
+    return TowerStates(session.model, folder)
 
 
 def wanted_names(suite: Suite, names: Sequence[str]) -> tuple[str, ...]:

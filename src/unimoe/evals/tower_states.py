@@ -22,7 +22,7 @@ from unimoe.errors import RequestError
 from unimoe.media.image import load_image, tile_image
 from unimoe.model.omni import OmniModel
 from unimoe.tokens.sequence import Sample
-from unimoe.train.features import StateStore
+from unimoe.train.store import PreparedFolder, tower_stores
 
 Tower = Literal["vision", "audio"]
 _ROWS_AT_ONCE = 8
@@ -38,13 +38,13 @@ class TowerStates:
 
     Args:
         model: its towers are asked.
-        folder: keep the states here, as `prepared_folder` names it; None: only in memory.
+        folder: keep the states here; None: only in memory.
     """
 
-    def __init__(self, model: OmniModel, folder: Path | None = None) -> None:
+    def __init__(self, model: OmniModel, folder: PreparedFolder | None = None) -> None:
         self._model = model
         self._seen: dict[bytes, Tensor] = {}
-        self._stores = {} if folder is None else _stores(folder, model)
+        self._stores = {} if folder is None else tower_stores(folder)
 
     def of(self, prompt: Sample) -> Sample:
         """The prompt with states in place of signals."""
@@ -114,20 +114,6 @@ class TowerEye:
             tiles = [tile_image(load_image(path), self._vision).pixel_values[0] for path in some]
             states = self._states.vision(torch.from_numpy(np.stack(tiles)))
             self._states.forget()
-            rows.append(torch.cat([states.mean(1), states.amax(1)], dim=1))
+            patches = states[:, : self._vision.patches_across**2]
+            rows.append(torch.cat([patches.mean(1), patches.amax(1)], dim=1))
         return torch.cat(rows)
-
-
-def _stores(folder: Path, model: OmniModel) -> dict[Tower, StateStore]:
-    """A store for every tower there is, opened for writing."""
-    stores: dict[Tower, StateStore] = {}
-    vision, audio = model.config.vision, model.config.audio
-    if vision is not None and model.vision is not None:
-        shape = ((vision.image_side // vision.patch_side) ** 2, vision.hidden_size)
-        stores["vision"] = StateStore(folder, "vision", shape)
-    if audio is not None and model.audio is not None:
-        shape = (audio.max_source_positions, audio.hidden_size)
-        stores["audio"] = StateStore(folder, "audio", shape)
-    for store in stores.values():
-        store.begin_writing()
-    return stores
