@@ -12,11 +12,12 @@ from typing import TypeVar
 
 import torch
 
-from unimoe.checkpoint.slots import Index, Shape, Slot, TensorReport, compare
+from unimoe.checkpoint.slots import Index, Shape, Slot, indexed
 from unimoe.checkpoint.storage import TensorSource
 from unimoe.config import DiTConfig, TaskDiTConfig
 from unimoe.errors import CheckpointError, ConfigError
 from unimoe.heads.dit import DiT
+from unimoe.heads.stored import require_fit
 from unimoe.heads.task_dit import TaskDiT
 
 RELEASED_KEPT_TOKENS = 256
@@ -178,7 +179,7 @@ def image_slots(shapes: Mapping[str, Shape]) -> dict[str, Slot]:
         shapes: of our parameters by name.
     """
     return {
-        key: Slot(parameter, where, _shape_at(shape, where))
+        key: Slot(parameter, where, indexed(shape, where))
         for parameter, shape in shapes.items()
         for key, where in _released_parts(parameter, shape)
     }
@@ -215,14 +216,6 @@ def _renamed(name: str, table: Mapping[str, str]) -> str:
     raise KeyError(f"no released name for {name}")
 
 
-def _shape_at(shape: Shape, where: Index) -> Shape:
-    """Shape of a whole parameter, or of some of its rows."""
-    return (
-        tuple(part.stop - part.start if isinstance(part, slice) else part for part in where)
-        + shape[len(where) :]
-    )
-
-
 def _filled(
     head: Head,
     source: TensorSource,
@@ -234,23 +227,14 @@ def _filled(
     inside = "dit." if isinstance(head, DiT) else ""
     shapes = {inside + name: tuple(parameter.shape) for name, parameter in head.named_parameters()}
     slots = image_slots(shapes)
-    report = _report(slots, source, prefixes)
-    if not report.is_complete:
-        raise CheckpointError(f"the image head is not as it should be: {report.table()}")
+    stored = {key: key for key in source.shapes if key.startswith(prefixes)}
+    require_fit(slots, source, stored, "the image head")
     head = head.to(dtype).to_empty(device=device)
     parameters = dict(head.named_parameters(prefix=inside.removesuffix(".")))
     with torch.no_grad():
         for key, slot in slots.items():
             parameters[slot.parameter][slot.where].copy_(source.read(key))
     return head.eval()
-
-
-def _report(
-    slots: Mapping[str, Slot], source: TensorSource, prefixes: tuple[str, ...]
-) -> TensorReport:
-    stored = {key: shape for key, shape in source.shapes.items() if key.startswith(prefixes)}
-    foreign = {key: source.stored_types[key] for key in stored if key not in source.dtypes}
-    return compare(slots, stored, foreign=foreign, ties_embeddings=False, aside={})
 
 
 def _extent(shapes: Mapping[str, Shape], key: str, axis: int) -> int:

@@ -33,6 +33,7 @@ def require_fit(
             if key not in tensors.dtypes
         },
         ties_embeddings=False,
+        aside={},
     )
     if not report.is_complete:
         raise CheckpointError(f"{what} is not what its configuration describes:\n{report.table()}")
