@@ -11,7 +11,8 @@
     annealing   the same at a lower rate on a balanced mixture
 
 Towers are frozen in all stages: their states are computed once and kept. Where an export of a
-former run lies in the folder as `former.safetensors`, connectors and experts go on from it.
+former run lies in the folder as `former.safetensors`, connectors and experts go on from it; what
+that run has seen is then no longer held out.
 Source: paper section 2 and table 2 (docs/sources.md#recipe).
 """
 
@@ -215,8 +216,11 @@ def _keep_precise(model: OmniModel, learns: Mapping[str, float]) -> None:
 
 def _dense(runs: Path) -> OmniModel:
     """The parts, with the connectors of a former run if there is one."""
+    return _start(_former(runs))
+
+
+def _start(former: Mapping[str, Tensor]) -> OmniModel:
     model = load_model(base_directory())
-    former = _former(runs)
     for name, parameter in model.named_parameters():
         if name in former and not name.startswith("core."):
             parameter.data = former[name].to(parameter.dtype)
@@ -231,9 +235,9 @@ def _former(runs: Path) -> dict[str, Tensor]:
 
 def _specialist(runs: Path, expert: int, *stages: str) -> OmniModel:
     """The dense model with a delta, and what earlier stages taught its connectors."""
-    dense = _dense(runs)
-    model = with_deltas(dense, specialist_moe(dense.config.core.ffn_width, DELTA_RANK))
     former = _former(runs)
+    dense = _start(former)
+    model = with_deltas(dense, specialist_moe(dense.config.core.ffn_width, DELTA_RANK))
     for name, parameter in model.named_parameters():
         if ".deltas.routed." in name and name in former:
             parameter.data = former[name][expert, None].clone()

@@ -44,7 +44,6 @@ _LEFT_OUT = re.compile("Thin|ExtraLight|Light|Book|Code|Sans Mono Oblique")
 _FAINT = ("yellow",)
 _DARK: tuple[RGB, ...] = ((20, 20, 24), (30, 40, 90), (70, 20, 60), (20, 70, 50))
 _LETTER_PIXELS = 64
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _NEW_SHARE = 0.15
 
 _CARD = DataCard(
@@ -173,7 +172,11 @@ def split_of_number(number: str, seed: int = 0) -> Split:
 
 
 def _known_and_new(words: Sequence[str]) -> Words:
-    """Raises: DataError: too few words."""
+    """The words used most, and those used most after them.
+
+    Raises:
+        DataError: too few words.
+    """
     wanted = _NUM_WORDS + _NUM_NEW_WORDS
     if len(words) < wanted:
         raise DataError(f"{len(words)} words; need {wanted} to be read. Give more texts")
