@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from unimoe.data import OmniSample, Turn, read_manifest, split_of, write_manifest
-from unimoe.data.sample import row_of_sample, sample_of_row
+from unimoe.data.sample import Box, Moment, Place, row_of_sample, sample_of_row
 from unimoe.errors import DataError
 
 RELEASED = {
@@ -51,6 +52,10 @@ def test_a_released_row_reads_as_it_is() -> None:
         ({"id": None}, "has the id None"),
         ({"traits": ["x"]}, "traits is a list"),
         ({"traits": {"voice": 3}}, "traits holds a int"),
+        ({"places": "here"}, "places is a str"),
+        ({"places": [{"words": "x"}]}, "a place is"),
+        ({"places": [{"words": "x", "box": [0, 0, 1], "image": 0}]}, "a place is"),
+        ({"moments": [{"words": "x", "start_s": "0", "end_s": 1, "audio": 0}]}, "a moment is"),
     ],
 )
 def test_a_malformed_row_is_refused_by_name(change: dict[str, object], message: str) -> None:
@@ -60,6 +65,15 @@ def test_a_malformed_row_is_refused_by_name(change: dict[str, object], message: 
 
 words = st.text(max_size=20)
 turns = st.builds(Turn, st.sampled_from(["system", "user", "assistant"]), words)
+
+
+def test_places_and_moments_read_back() -> None:
+    sample = dataclasses.replace(
+        sample_of_row(RELEASED),
+        places=(Place("red circle", Box(0.1, 0.0, 0.5, 0.4)), Place("all of it")),
+        moments=(Moment("a bell", 0.5, 2.0),),
+    )
+    assert sample_of_row(json.loads(json.dumps(row_of_sample(sample)))) == sample
 
 
 @given(st.lists(turns, min_size=1, max_size=4), words, st.dictionaries(words, words, max_size=2))

@@ -3,7 +3,8 @@
 In:  a row {"id", "conversations": [{"from": "human", "value"}, ...], "images": [...], ...}.
 Out: `OmniSample`, and back to the same row.
 `<image>`, `<audio>` and `<video>` in the words say where the media of each list stand, in order.
-Source: released data format (docs/sources.md#data); "task", "answers" and "traits" are ours.
+Source: released data format (docs/sources.md#data); "task", "answers", "traits", "places" and
+"moments" are ours.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from unimoe.errors import DataError
 
@@ -28,7 +29,16 @@ _MEDIA_FIELDS = ("images", "audios", "videos", "codes")
 _SINGULARS = {"image": "images", "audio": "audios", "video": "videos"}
 # Hints of the released files for their own sampler and resizing; lengths and sizes are measured.
 _UNUSED_KEYS = ("textual_length", "resized_height", "resized_width")
-_OWN_KEYS = ("id", "conversations", *_MEDIA_FIELDS, "task", "answers", "traits")
+_OWN_KEYS = (
+    "id",
+    "conversations",
+    *_MEDIA_FIELDS,
+    "task",
+    "answers",
+    "traits",
+    "places",
+    "moments",
+)
 _KNOWN_KEYS = (*_OWN_KEYS, *_SINGULARS, *_UNUSED_KEYS)
 
 
@@ -42,6 +52,39 @@ class Turn:
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
             raise DataError(f"a turn of role {self.role!r}; need {', '.join(get_args(Role))}")
+
+
+class Box(NamedTuple):
+    """A part of a picture, from its upper left corner, in shares of its width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+WHOLE_PICTURE = Box(0.0, 0.0, 1.0, 1.0)
+
+
+class Place(NamedTuple):
+    """What is somewhere in a picture."""
+
+    words: str
+    """All that can be said of it, in any order, such as "red circle left top"."""
+    box: Box = WHOLE_PICTURE
+    image: int = 0
+    """Which of the sample's images."""
+
+
+class Moment(NamedTuple):
+    """What is heard in a sound for some time."""
+
+    words: str
+    """All that can be said of it, in any order, such as "bell ringing twice"."""
+    start_s: float
+    end_s: float
+    audio: int = 0
+    """Which of the sample's audios."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +105,10 @@ class OmniSample:
     traits: Mapping[str, str] = field(default_factory=dict)
     """What the sample was made of, such as {"voice": "hibari", "style": "noto"}: scores by trait,
     and the proof that what is held out stays out."""
+    places: tuple[Place, ...] = ()
+    """What is where in the images: connectors are aligned by it, no conversation needs it."""
+    moments: tuple[Moment, ...] = ()
+    """Likewise what is heard when in the audios."""
 
     def __post_init__(self) -> None:
         if not self.conversations:
@@ -73,6 +120,27 @@ class OmniSample:
                     f"sample {self.id!r}: {placed} <{kind}> in its words, {given} in {kind}s. "
                     f"Write one <{kind}> where each of them stands"
                 )
+        for place in self.places:
+            self._require_place(place)
+        for moment in self.moments:
+            self._require_moment(moment)
+
+    def _require_moment(self, moment: Moment) -> None:
+        is_span = 0 <= moment.start_s < moment.end_s < float("inf")
+        if not (moment.words.strip() and is_span and 0 <= moment.audio < len(self.audios)):
+            raise DataError(
+                f"sample {self.id!r}: {moment} of {len(self.audios)} audios; need words, a start "
+                "before an end, in seconds, and the number of an audio from 0"
+            )
+
+    def _require_place(self, place: Place) -> None:
+        left, top, right, bottom = place.box
+        is_inside = 0 <= left < right <= 1 and 0 <= top < bottom <= 1
+        if not (place.words.strip() and is_inside and 0 <= place.image < len(self.images)):
+            raise DataError(
+                f"sample {self.id!r}: {place} of {len(self.images)} images; need words, a box "
+                "[left, top, right, bottom] within 0 to 1, and the number of an image from 0"
+            )
 
     def media(self, kind: MediaKind) -> tuple[str, ...]:
         """Paths of one kind."""
@@ -119,6 +187,8 @@ def sample_of_row(row: object) -> OmniSample:
         task=_word(row.get("task", ""), name, "task"),
         answers=_words(row.get("answers"), name, "answers"),
         traits=cast("dict[str, str]", traits),
+        places=tuple(_place(each, name) for each in _objects(row, "places", name)),
+        moments=tuple(_moment(each, name) for each in _objects(row, "moments", name)),
     )
 
 
@@ -137,6 +207,13 @@ def row_of_sample(sample: OmniSample) -> Row:
         row["task"] = sample.task
     if sample.traits:
         row["traits"] = dict(sorted(sample.traits.items()))
+    if sample.places:
+        row["places"] = [
+            {"words": place.words, "box": list(place.box), "image": place.image}
+            for place in sample.places
+        ]
+    if sample.moments:
+        row["moments"] = [moment._asdict() for moment in sample.moments]
     return row
 
 
@@ -167,6 +244,37 @@ def _turn(turn: object, name: str) -> Turn:
     if not isinstance(speaker, str) or speaker not in _ROLES:
         raise DataError(f"{name}: a turn from {speaker!r}; need {', '.join(_ROLES)}")
     return Turn(_ROLES[speaker], _word(turn["value"], name, "value"))
+
+
+def _objects(row: Row, key: str, name: str) -> list[object]:
+    value = row.get(key) or []
+    if not isinstance(value, list):
+        raise DataError(f"{name}: {key} is {_kind(value)}; need a list of objects")
+    return value
+
+
+def _place(value: object, name: str) -> Place:
+    if isinstance(value, dict) and value.keys() == {"words", "box", "image"}:
+        box, image = value["box"], value["image"]
+        is_box = isinstance(box, list) and len(box) == len(Box._fields)
+        if is_box and all(type(edge) in (int, float) for edge in box) and type(image) is int:
+            return Place(_word(value["words"], name, "places"), Box(*map(float, box)), image)
+    raise DataError(
+        f'{name}: a place is {_kind(value)}; need {{"words": ..., "box": [left, top, right, '
+        'bottom], "image": number}'
+    )
+
+
+def _moment(value: object, name: str) -> Moment:
+    if isinstance(value, dict) and value.keys() == {*Moment._fields}:
+        times = (value["start_s"], value["end_s"])
+        if all(type(time) in (int, float) for time in times) and type(value["audio"]) is int:
+            words = _word(value["words"], name, "moments")
+            return Moment(words, float(times[0]), float(times[1]), value["audio"])
+    raise DataError(
+        f'{name}: a moment is {_kind(value)}; need {{"words": ..., "start_s": seconds, "end_s": '
+        'seconds, "audio": number}'
+    )
 
 
 def _id(value: object) -> str:
