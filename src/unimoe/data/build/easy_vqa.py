@@ -17,6 +17,7 @@ from PIL import Image
 
 from unimoe.data import DataCard, DatasetWriter, OmniSample, Split, SplitRatios, split_of
 from unimoe.data.build.questions import Asked, turns_of
+from unimoe.data.sample import Place
 from unimoe.errors import DataError
 from unimoe.parts import fetch, part
 
@@ -63,8 +64,10 @@ def build_easy_vqa(source: Path, folder: Path, *, seed: int = 0, scale: float = 
                 )
                 path = writer.image(picture, _read(images / f"{number}.png"))
                 asked = _conversations(questions, split, random.Random(f"{seed} {picture}"))
+                shown = _shown(questions)
                 for index, conversation in enumerate(asked):
-                    writer.add(split, _sample(f"{picture} {index}", path, conversation, picture))
+                    key = f"{picture} {index}"
+                    writer.add(split, _sample(key, path, conversation, picture, shown))
         writer.close(_CARD)
 
 
@@ -103,7 +106,15 @@ def _ordered(turns: Sequence[Asked], rng: random.Random) -> list[Asked]:
     return sorted(turns, key=lambda question: question.kind != "presence")
 
 
-def _sample(key: str, path: str, questions: Sequence[Asked], picture: str) -> OmniSample:
+def _shown(questions: Sequence[Asked]) -> str:
+    """Such as "blue circle", as far as the questions tell."""
+    answers = {question.kind: question.answer for question in questions}
+    return " ".join(answers[kind] for kind in ("colour", "shape") if kind in answers)
+
+
+def _sample(
+    key: str, path: str, questions: Sequence[Asked], picture: str, shown: str
+) -> OmniSample:
     return OmniSample(
         id=f"{TASK} {key}",
         conversations=turns_of(questions, "image"),
@@ -111,6 +122,7 @@ def _sample(key: str, path: str, questions: Sequence[Asked], picture: str) -> Om
         task=TASK,
         answers=questions[-1].accepted,
         traits={"picture": picture, "kind": questions[-1].kind},
+        places=(Place(shown),) if shown else (),
     )
 
 

@@ -27,6 +27,7 @@ from unimoe.data.build.drawings import (
     read_concepts,
 )
 from unimoe.data.build.questions import Asked, capital, short, turns_of
+from unimoe.data.sample import Place
 from unimoe.parts import fetch, part
 
 TASK = "naming"
@@ -56,7 +57,7 @@ _KIND_ANSWERS = {
 _MIRRORED = ("animal", "plant", "food", "vehicle")
 _RATIOS = SplitRatios(train=0.95, validation=0.05, test=0.0)
 _DRAWN_PIXELS = 256
-_TRAINING_PICTURES = 3
+_TRAINING_PICTURES = 5
 _OUTLINED = 2  # of the training pictures, by number
 
 _CARD = DataCard(
@@ -219,4 +220,5 @@ def _sample(key: str, path: str, drawing: Drawing, asked: Sequence[Asked]) -> Om
             "kind": asked[-1].kind,
             "drawing": f"{drawing.style} {drawing.key}",
         },
+        places=(Place(drawing.concept.name),),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from unimoe.data import DataCard, DatasetWriter, OmniSample, Split, SplitRatios,
 from unimoe.data.build.canvas import COLOURS, RGB, SIDE, Spot, lay, make_background, shade
 from unimoe.data.build.corpora import read_glosses
 from unimoe.data.build.questions import Asked, turns_of
+from unimoe.data.sample import Box, Place
 from unimoe.errors import DataError
 from unimoe.parts import fetch, part
 
@@ -45,6 +46,7 @@ _FAINT = ("yellow",)
 _DARK: tuple[RGB, ...] = ((20, 20, 24), (30, 40, 90), (70, 20, 60), (20, 70, 50))
 _LETTER_PIXELS = 64
 _NEW_SHARE = 0.15
+_MOST_DIGITS = 4
 
 _CARD = DataCard(
     subject="One of 300 common words of 3 to 6 letters, a number, or two of these, in one of "
@@ -222,7 +224,7 @@ def _draw_text(split: Split, words: Words, seed: int, rng: random.Random) -> Tex
 def _number(split: Split, seed: int, rng: random.Random) -> str:
     """Two to four digits that belong to the split."""
     while True:
-        number = str(rng.randrange(10, 10 ** rng.randint(2, 4)))
+        number = str(rng.randrange(10, 10 ** rng.randint(2, _MOST_DIGITS)))
         if split_of_number(number, seed) == split:
             return number
 
@@ -266,6 +268,17 @@ def _letters(lines: Sequence[str], typeface: Typeface, ink: RGB) -> Image.Image:
     return picture
 
 
+def _places(text: Text) -> Iterator[Place]:
+    """Every line over its share of the height; digits, whose order counts, from left to right."""
+    for number, line in enumerate(text.lines):
+        top, bottom = number / len(text.lines), (number + 1) / len(text.lines)
+        pieces = line if line.isdigit() else [line.lower()]
+        for place, piece in enumerate(pieces):
+            columns = _MOST_DIGITS if line.isdigit() else 1
+            box = Box(place / columns, top, (place + 1) / columns, bottom)
+            yield Place(piece, box)
+
+
 def _sample(
     key: str, path: str, text: Text, family: str, letters: str, question: str
 ) -> OmniSample:
@@ -283,4 +296,5 @@ def _sample(
             "letters": letters,
             **text.own,
         },
+        places=tuple(_places(text)),
     )

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 
 from unimoe.data.sample import Turn
 
+NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
 
 class Asked(NamedTuple):
     """A question and its answer."""

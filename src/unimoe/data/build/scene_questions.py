@@ -11,13 +11,16 @@ from collections import Counter
 from collections.abc import Iterator
 
 from unimoe.data.build.canvas import COLOURS, SHAPES, SIDE
-from unimoe.data.build.questions import Asked, capital, short
+from unimoe.data.build.questions import NUMBER_WORDS, Asked, capital, short
 from unimoe.data.build.scene_layout import Kind, Scene, Thing
+from unimoe.data.sample import Box, Place
 
 KINDS = ("colour", "count", "position", "shape", "relation", "presence", "size", "neighbour")
 _CLEARLY = SIDE / 7
 _OFF_CENTRE = SIDE / 12
 _LARGER = 1.5
+_BIG, _SMALL = 60, 38
+"""Longer sides in pixels from which, and up to which, a thing is told to be so."""
 _MAX_COUNT = 6
 _PLURALS = {
     "butterfly": "butterflies",
@@ -30,7 +33,6 @@ _PLURALS = {
     "watermelon": "watermelons",
 }
 _BUNCHES = {"grapes": "bunch of grapes", "scissors": "pair of scissors"}
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def questions_on(scene: Scene, rng: random.Random) -> dict[str, list[Asked]]:
@@ -58,11 +60,25 @@ def caption_of(scene: Scene, rng: random.Random) -> Asked:
     order = sorted(scene.things, key=lambda thing: thing.spot.x)
     counts = Counter(thing.kind for thing in order)
     named = [
-        with_article(kind) if number == 1 else f"{_NUMBERS[number]} {plural(kind)}"
+        with_article(kind) if number == 1 else f"{NUMBER_WORDS[number]} {plural(kind)}"
         for kind, number in counts.items()
     ]
     text = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
     return Asked(question, f"{capital(text)}.", (text,), "caption")
+
+
+def places_of(scene: Scene) -> tuple[Place, ...]:
+    """What each thing is, how many of its kind there are, where in the picture, and how large."""
+    found = []
+    for thing in scene.things:
+        x, y, side = thing.spot
+        many = NUMBER_WORDS[len(scene.of(name=thing.kind.name, colour=thing.kind.colour))]
+        words = [thing.kind.words, many, *_whereabouts(thing)]
+        words += ["big"] * (side > _BIG) + ["small"] * (side < _SMALL)
+        edges = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
+        box = Box(*(min(1.0, max(0.0, round(edge / SIDE, 3))) for edge in edges))
+        found.append(Place(" ".join(words), box))
+    return tuple(found)
 
 
 def with_article(kind: Kind) -> str:
@@ -136,14 +152,19 @@ def _counts(scene: Scene, rng: random.Random) -> Iterator[Asked]:
 def _positions(scene: Scene, rng: random.Random) -> Iterator[Asked]:
     for thing, name in _nameable(scene):
         right, below = thing.spot.x - SIDE / 2, thing.spot.y - SIDE / 2
-        side = "right" if right > 0 else "left"
-        level = "bottom" if below > 0 else "top"
+        level, side = _whereabouts(thing)
         if min(abs(right), abs(below)) > _OFF_CENTRE:
             yield _place(f"Where is {name}?", level, side)
         if abs(right) > _OFF_CENTRE:
             yield short(f"Is {name} on the left or on the right?", side, "position")
         if abs(below) > _OFF_CENTRE:
             yield short(f"Is {name} at the top or at the bottom?", level, "position")
+
+
+def _whereabouts(thing: Thing) -> tuple[str, str]:
+    """Such as ("top", "left")."""
+    level = "bottom" if thing.spot.y > SIDE / 2 else "top"
+    return level, "right" if thing.spot.x > SIDE / 2 else "left"
 
 
 def _place(question: str, level: str, side: str) -> Asked:

@@ -17,11 +17,11 @@ from unimoe.data.build.canvas import SIDE
 from unimoe.data.build.drawings import TRAINING_STYLES, Drawings
 from unimoe.data.build.questions import Asked, Balance, turns_of
 from unimoe.data.build.scene_layout import Scene, Sprite, compose_scene, read_sprites
-from unimoe.data.build.scene_questions import KINDS, caption_of, questions_on
+from unimoe.data.build.scene_questions import KINDS, caption_of, places_of, questions_on
 from unimoe.parts import fetch, part
 
 TASK = "scenes"
-_NUM_PICTURES: dict[Split, int] = {"train": 5000, "validation": 300, "test": 1000}
+_NUM_PICTURES: dict[Split, int] = {"train": 12_000, "validation": 300, "test": 1000}
 _TRAINING_TURNS = 5
 _CAPTION_SHARE = 0.3
 
@@ -113,4 +113,5 @@ def _sample(key: str, path: str, scene: Scene, asked: Sequence[Asked]) -> OmniSa
         task=TASK,
         answers=asked[-1].accepted,
         traits={"kind": asked[-1].kind, "scene": scene.key},
+        places=places_of(scene),
     )

@@ -28,10 +28,10 @@ from unimoe.data.build.effects import (
     make_effect,
     repeated,
 )
-from unimoe.data.build.questions import Asked, capital, short, turns_of
+from unimoe.data.build.questions import NUMBER_WORDS, Asked, capital, short, turns_of
 from unimoe.data.build.soundfont import Note, SoundFont
 from unimoe.data.card import DataCard
-from unimoe.data.sample import OmniSample
+from unimoe.data.sample import Moment, OmniSample
 from unimoe.data.splits import SPLITS, Split, SplitRatios, split_of, unit_hash
 from unimoe.data.writer import DatasetWriter
 from unimoe.errors import DataError
@@ -51,11 +51,11 @@ _MAX_SECONDS = 6.0
 
 # Clips of each kind in a split.
 _COUNTS: Mapping[str, Mapping[Split, int]] = {
-    "effect": {"train": 900, "validation": 40, "test": 120},
-    "animal": {"train": 420, "validation": 28, "test": 70},
-    "music": {"train": 660, "validation": 36, "test": 120},
-    "order": {"train": 300, "validation": 10, "test": 40},
-    "count": {"train": 240, "validation": 10, "test": 40},
+    "effect": {"train": 2000, "validation": 40, "test": 120},
+    "animal": {"train": 1050, "validation": 28, "test": 70},
+    "music": {"train": 1560, "validation": 36, "test": 120},
+    "order": {"train": 900, "validation": 10, "test": 40},
+    "count": {"train": 600, "validation": 10, "test": 40},
 }
 
 _CARD = DataCard(
@@ -117,6 +117,7 @@ class Clip(NamedTuple):
     task: str
     asked: tuple[Asked, ...]
     traits: Mapping[str, str]
+    moments: tuple[Moment, ...]
 
 
 class SoundClass(NamedTuple):
@@ -239,7 +240,16 @@ def _named(shown: SoundClass, others: Sequence[SoundClass], task: str, dice: Dic
     answer = "yes" if asked.name == shown.name else "no"
     presence = short(f"Do you hear {asked.phrase}?", answer, "presence")
     traits = {"sound": shown.name, **shown.traits}
-    return Clip(shown.make(dice), task, (name, presence), traits)
+    samples = shown.make(dice)
+    moments = (_moment(shown.phrase, samples),)
+    return Clip(samples, task, (name, presence), traits, moments)
+
+
+def _moment(words: str, samples: Samples, start: int = 0) -> Moment:
+    """Of samples that begin after so many others."""
+    words = words.removeprefix("an ").removeprefix("a ")
+    end = start + len(samples)
+    return Moment(words, start / AUDIO_RATE_HZ, end / AUDIO_RATE_HZ)
 
 
 def _naming(question: str, shown: SoundClass) -> Asked:
@@ -257,11 +267,13 @@ def _music(
     keys = _melody(instrument, is_fast, dice, split, seed)
     gap = dice.seconds(0.16, 0.24) if is_fast else dice.seconds(0.55, 0.8)
     notes = [Note(key, 0.05 + i * gap, gap * 0.9) for i, key in enumerate(keys)]
+    direction = "rise" if keys[-1] > keys[0] else "fall"
+    pace = "fast" if is_fast else "slow"
     name = Asked(NAME_QUESTION, f"{capital(instrument.phrase)}.", (instrument.name,), "instrument")
     asked = [
         name._replace(accepted=(instrument.phrase, instrument.name)),
-        short("Do the notes rise or fall?", "rise" if keys[-1] > keys[0] else "fall", "direction"),
-        short("Is the music fast or slow?", "fast" if is_fast else "slow", "pace"),
+        short("Do the notes rise or fall?", direction, "direction"),
+        short("Is the music fast or slow?", pace, "pace"),
         short("How many notes are played?", str(len(keys)), "note_count"),
     ]
     # Instruments and ways of playing take turns to be what the test asks.
@@ -272,7 +284,9 @@ def _music(
         "melody": f"{' '.join(map(str, keys))} {'fast' if is_fast else 'slow'}",
     }
     task = "instrument" if first == 0 else "melody"
-    return Clip(leveled(font.play(instrument.program, notes)), task, tuple(asked), traits)
+    samples = leveled(font.play(instrument.program, notes))
+    told = f"{instrument.name} {direction} {pace} {NUMBER_WORDS[len(keys)]}"
+    return Clip(samples, task, tuple(asked), traits, (_moment(told, samples),))
 
 
 def _melody(
@@ -305,7 +319,9 @@ def _order(classes: Sequence[SoundClass], index: int, dice: Dice) -> Clip:
     asked.insert(0, asked.pop(index % 2))
     traits = {"first": first.name, "last": last.name}
     samples = np.concatenate([sounds[0], pause, sounds[1]])
-    return Clip(samples, "sound_order", tuple(asked), traits)
+    later = len(sounds[0]) + len(pause)
+    moments = (_moment(first.phrase, sounds[0]), _moment(last.phrase, sounds[1], later))
+    return Clip(samples, "sound_order", tuple(asked), traits, moments)
 
 
 def _both(first: SoundClass, last: SoundClass) -> Asked:
@@ -318,7 +334,9 @@ def _count(index: int, dice: Dice) -> Clip:
     count = 1 + (index // len(STROKES)) % 5
     asked = short(f"How many times does {stroke.phrase}?", str(count), "sound_count")
     traits = {"sound": stroke.name, "count": str(count)}
-    return Clip(repeated(stroke, count, dice), "sound_count", (asked,), traits)
+    samples = repeated(stroke, count, dice)
+    moments = (_moment(f"{stroke.name} {NUMBER_WORDS[count]}", samples),)
+    return Clip(samples, "sound_count", (asked,), traits, moments)
 
 
 def _sample(
@@ -340,6 +358,7 @@ def _sample(
         task=clip.task,
         answers=asked[-1].accepted,
         traits={**clip.traits, "kind": asked[-1].kind},
+        moments=clip.moments,
     )
 
 

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from unimoe.data.build.questions import Asked, capital, short
+from unimoe.data.build.questions import NUMBER_WORDS, Asked, capital, short
 from unimoe.data.build.scene_layout import Kind
 from unimoe.data.build.scene_questions import plural, with_article
 from unimoe.data.build.video_story import Actor, Direction, Event, Noise, Story
@@ -21,7 +21,6 @@ _WAYS: dict[Direction, tuple[str, ...]] = {
     "up": ("up", "upward", "upwards", "to the top"),
     "down": ("down", "downward", "downwards", "to the bottom"),
 }
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 
 class SoundName(NamedTuple):
@@ -65,7 +64,7 @@ def description_of(story: Story, rng: random.Random) -> Asked:
         text = f"{with_article(first.kind)} turns {first.turns[1]}"
     elif story.make == "count":
         number = len(story.actors)
-        many = f"{_NUMBERS[number]} {plural(first.kind)} appear"
+        many = f"{NUMBER_WORDS[number]} {plural(first.kind)} appear"
         text = f"{with_article(first.kind)} appears" if number == 1 else many
     else:
         text = ", then ".join(with_article(actor.kind) for actor in story.actors)

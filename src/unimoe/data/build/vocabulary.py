@@ -27,7 +27,7 @@ from unimoe.data.card import DataCard
 from unimoe.data.writer import DatasetWriter
 from unimoe.parts import fetch, part
 
-_NUM_SENTENCES = 8_000
+_NUM_SENTENCES = 20_000
 _MOST_HEARD = 5
 _SHARES = {"hibari": 70, "slt": 8, "awb": 8, "kal": 4, "espeak-us": 3, "espeak-us-f2": 4,
            "espeak-gb-m3": 3}  # fmt: skip
