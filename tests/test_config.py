@@ -88,4 +88,4 @@ def test_windows_of_joined_patches_must_tile_the_side() -> None:
     vision = tiny_config().vision
     assert vision is not None
     with pytest.raises(ConfigError, match="divides the 4 patches"):
-        replace(vision, pool_side=3, joins_patches=True)
+        replace(vision, pool_side=3, aligner_layers=1)

@@ -25,7 +25,7 @@ AUDIO_GROUP_SECONDS = 3.0
 IDS_PER_SECOND = 2.0
 
 RoutingRule = Literal["paper", "released"]
-PositionRule = Literal["paper", "released"]
+PositionRule = Literal["paper", "released", "ordered"]
 GateGradient = Literal["deterministic", "sampled"]
 DropPolicy = Literal["probs", "position"]
 
@@ -195,11 +195,13 @@ class VisionConfig:
     hidden_act: str = "gelu_pytorch_tanh"
     pool_side: int
     """A tile becomes pool_side x pool_side tokens."""
-    joins_patches: bool = False
-    """A token is made of all patches of its window side by side, so that it keeps their order;
-    otherwise the patches are aligned one by one and averaged, as released."""
+    aligner_layers: int = 0
+    """Layers of attention among the tokens of a tile, each made of all patches of its window; 0:
+    the patches are aligned one by one and averaged, as released."""
     reads_class_state: bool = False
-    """Every joined window also reads DINOv2's class state: what the tile shows as a whole."""
+    """Every window also reads DINOv2's class state: what the tile shows as a whole."""
+    embedding_length: float | None = None
+    """Every embedding is scaled to this length; None: left as long as it comes out, as released."""
     min_tile_grid: tuple[int, int] = (1, 1)
     max_tile_grid: tuple[int, int] = (3, 3)
     """Tiles across and down an image may be cut into, smallest and largest."""
@@ -222,13 +224,13 @@ class VisionConfig:
             f"the patches along a tile",
         )
         _require(
-            not self.joins_patches or self.patches_across % self.pool_side == 0,
-            f"joins_patches needs a pool_side that divides the {self.patches_across} patches "
+            not self.aligner_layers or self.patches_across % self.pool_side == 0,
+            f"aligner_layers need a pool_side that divides the {self.patches_across} patches "
             f"along a tile; it is {self.pool_side}",
         )
         _require(
-            not self.reads_class_state or (self.joins_patches and self.tower == "dinov2"),
-            "reads_class_state needs joins_patches and the tower dinov2",
+            not self.reads_class_state or (self.aligner_layers > 0 and self.tower == "dinov2"),
+            "reads_class_state needs aligner_layers and the tower dinov2",
         )
         _require(
             all(
@@ -280,6 +282,8 @@ class AudioConfig:
     cut in two; neighbouring clips overlap by twice as much."""
     timed_queries: bool = False
     """A query starts from the states of its own moment; otherwise from learned values alone."""
+    embedding_length: float | None = None
+    """Every embedding is scaled to this length; None: left as long as it comes out, as released."""
 
     def __post_init__(self) -> None:
         _require(

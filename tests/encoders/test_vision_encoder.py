@@ -81,14 +81,31 @@ def test_dinov2_states_are_normed_and_without_the_class_token() -> None:
 
 @torch.no_grad()
 def test_a_class_state_that_is_read_stands_beside_every_window() -> None:
-    config = dataclasses.replace(DINOV2, pool_side=1, joins_patches=True, reads_class_state=True)
+    config = dataclasses.replace(DINOV2, pool_side=1, aligner_layers=1, reads_class_state=True)
     encoder = encoder_of(config)
+    aligner = encoder.aligner
+    aligner.places.data.normal_()
     states = encoder.states(tiles(2))
     whole = encoder.tower(tiles(2)).last_hidden_state
     assert states.shape[1] == config.states_per_tile == whole.shape[1]
     torch.testing.assert_close(states[:, -1], whole[:, 0], rtol=0, atol=1e-6)
-    by_hand = encoder.aligner(torch.cat([whole[:, 1:].flatten(1), whole[:, 0]], dim=-1))
-    torch.testing.assert_close(encoder(tiles(2))[:, 0], by_hand, rtol=0, atol=1e-5)
+    joined = torch.cat([whole[:, 1:].flatten(1), whole[:, 0]], dim=-1)[:, None]
+    mixed = aligner.layers[0](aligner.window(joined) + aligner.places)
+    by_hand = aligner.projector(aligner.norm(mixed))
+    torch.testing.assert_close(encoder(tiles(2)), by_hand, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_tokens_of_windows_are_of_their_own_tile_and_know_the_others_of_it() -> None:
+    config = dataclasses.replace(DINOV2, pool_side=5, aligner_layers=1, embedding_length=3.0)
+    encoder = encoder_of(config)
+    states = torch.randn(2, 25, 32)
+    changed = states.clone()
+    changed[0, 24] += 1
+    before, after = encoder.connect(states), encoder.connect(changed)
+    assert bool((before[0] != after[0]).any(-1).all())
+    torch.testing.assert_close(before[1], after[1])
+    torch.testing.assert_close(before.norm(dim=-1), torch.full((2, 25), 3.0))
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ VISION = VisionConfig(
     image_side=16,
     patch_side=4,
     pool_side=2,
-    joins_patches=True,
+    aligner_layers=1,
     reads_class_state=True,
     max_tile_grid=(1, 1),
 )

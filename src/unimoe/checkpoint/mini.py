@@ -63,6 +63,8 @@ CONTROL_TOKENS = (
 )
 """In place of the tokens from id 3 on (`<repo_name>` and what follows it)."""
 _FIRST_CONTROL_ID = 3
+_WORD_LENGTH = 3.2
+"""Mean length of the rows of SmolLM2's embedding table."""
 PARTS_OF_MINI = ("smollm2", "dinov2-small", "whisper-tiny-en")
 
 CHAT_TEMPLATE = """\
@@ -106,8 +108,9 @@ def mini_config(moe: MoEConfig | None = None) -> OmniConfig:
             patch_side=14,
             hidden_act="gelu",
             pool_side=4,
-            joins_patches=True,
+            aligner_layers=2,
             reads_class_state=True,
+            embedding_length=_WORD_LENGTH,
             max_tile_grid=(1, 1),
             pixel_mean=(0.485, 0.456, 0.406),
             pixel_std=(0.229, 0.224, 0.225),
@@ -126,8 +129,10 @@ def mini_config(moe: MoEConfig | None = None) -> OmniConfig:
             max_clips=40,
             context_seconds=0.5,
             timed_queries=True,
+            embedding_length=_WORD_LENGTH,
         ),
         video=VideoConfig(min_frames=4, max_frames=8, max_frames_with_audio=8),
+        position_rule="ordered",
         special_tokens=SpecialTokens(
             pad=0,
             end_of_turn=2,
@@ -289,6 +294,8 @@ def _audio_tensors(weights: Mapping[str, NDArray[Any]], config: OmniConfig) -> d
 
 
 def _new_connector(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    if "norm" in name and name.endswith("weight"):
+        return torch.ones(shape)
     if len(shape) == 1 or name.endswith("query_tokens"):
         return torch.zeros(shape)
     if name == "audio.qformer.moment.weight":  # begin with what is heard, not with a mixture of it

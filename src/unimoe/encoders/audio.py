@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unimoe.config import AudioConfig
-from unimoe.encoders.connector import QFormer
+from unimoe.encoders.connector import QFormer, of_length
 from unimoe.encoders.rows import encode_rows
 
 CLIPS_PER_CHUNK = 4
@@ -53,7 +53,7 @@ class AudioEncoder(nn.Module):
     ) -> Float[Tensor, "clips queries hidden"]:
         """Embeddings of every clip from its states."""
         embeddings: Tensor = self.qformer(states.to(self.qformer.query_tokens.dtype))
-        return embeddings
+        return of_length(embeddings, self.config.embedding_length)
 
 
 def _whisper_settings(config: AudioConfig) -> Any:

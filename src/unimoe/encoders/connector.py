@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unimoe.config import AudioConfig
+from unimoe.config import AudioConfig, VisionConfig
 
 
 def mlp(in_width: int, hidden_size: int, num_layers: int) -> nn.Sequential:
@@ -36,6 +36,56 @@ def pool_patches(
     return functional.adaptive_avg_pool2d(square, pool_side).flatten(2).transpose(1, 2)
 
 
+class WindowAligner(nn.Module):
+    """A token a window: its patches side by side, then attention among the tokens of the tile.
+
+    Nothing is averaged, so a token keeps where in its window something is; and what a whole tile
+    shows (a name, how many of a kind) can be told by each of its tokens.
+    """
+
+    def __init__(self, config: VisionConfig, hidden_size: int) -> None:
+        super().__init__()
+        self.pool_side = config.pool_side
+        self.reads_class_state = config.reads_class_state
+        width, window = config.hidden_size, config.patches_across // config.pool_side
+        self.window = nn.Linear((window**2 + config.reads_class_state) * width, width)
+        self.places = nn.Parameter(torch.zeros(config.pool_side**2, width))
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                width,
+                config.num_heads,
+                config.ffn_width,
+                dropout=0.0,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(config.aligner_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.projector = nn.Linear(width, hidden_size)
+
+    def forward(
+        self, states: Float[Tensor, "tiles states width"]
+    ) -> Float[Tensor, "tiles tokens hidden"]:
+        """Embeddings of every tile; its class state, if it is read, comes last."""
+        tokens = self.window(self._windows(states)) + self.places
+        for layer in self.layers:
+            tokens = layer(tokens)
+        embeddings: Tensor = self.projector(self.norm(tokens))
+        return embeddings
+
+    def _windows(
+        self, states: Float[Tensor, "tiles states width"]
+    ) -> Float[Tensor, "tiles tokens joined"]:
+        """What each token is made of."""
+        if not self.reads_class_state:
+            return join_patches(states, self.pool_side)
+        windows = join_patches(states[:, :-1], self.pool_side)
+        whole = states[:, -1:].expand(-1, windows.shape[1], -1)
+        return torch.cat([windows, whole], dim=-1)
+
+
 def join_patches(
     patches: Float[Tensor, "tiles patches width"], pool_side: int
 ) -> Float[Tensor, "tiles tokens joined"]:
@@ -45,6 +95,13 @@ def join_patches(
     tiles, _, width = patches.shape
     cut = patches.reshape(tiles, pool_side, window, pool_side, window, width)
     return cut.transpose(2, 3).reshape(tiles, pool_side**2, window**2 * width)
+
+
+def of_length(
+    embeddings: Float[Tensor, "*places hidden"], length: float | None
+) -> Float[Tensor, "*places hidden"]:
+    """Every embedding scaled to one length, that of words say; None: as they are."""
+    return embeddings if length is None else length * functional.normalize(embeddings, dim=-1)
 
 
 _STEPS_A_QUERY = 2

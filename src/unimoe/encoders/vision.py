@@ -1,8 +1,8 @@
 """Vision encoder: tiles of an image or of video frames to embeddings of the language core.
 
 In:  pixel values [tiles, 3, side, side], normalised.  Out: embeddings [tiles, pool * pool, hidden].
-SigLIP or DINOv2 patches; a two-layer aligner on every patch, then average pooling; or the aligner
-on all patches of a window at once.
+SigLIP or DINOv2 patches; a two-layer aligner on every patch, then average pooling; or an aligner
+of whole windows of patches.
 Source: paper 2.2; released tower and aligner (docs/sources.md#vision).
 Axes: patches = (side // patch_side) squared, states = patches and, if it is read, the class state,
 width = tower's, hidden = core's.
@@ -10,12 +10,11 @@ width = tower's, hidden = core's.
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from unimoe.config import VisionConfig
-from unimoe.encoders.connector import join_patches, mlp, pool_patches
+from unimoe.encoders.connector import WindowAligner, mlp, of_length, pool_patches
 from unimoe.encoders.rows import encode_rows
 
 TILES_PER_CHUNK = 8
@@ -29,9 +28,11 @@ class VisionEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.tower: Any = _siglip(config) if config.tower == "siglip" else _dinov2(config)
-        window = config.patches_across // config.pool_side if config.joins_patches else 1
-        num_read = window**2 + config.reads_class_state
-        self.aligner = mlp(num_read * config.hidden_size, hidden_size, num_layers=2)
+        self.aligner = (
+            WindowAligner(config, hidden_size)
+            if config.aligner_layers
+            else mlp(config.hidden_size, hidden_size, num_layers=2)
+        )
 
     def forward(
         self, pixel_values: Float[Tensor, "tiles 3 side side"]
@@ -57,22 +58,11 @@ class VisionEncoder(nn.Module):
         self, states: Float[Tensor, "tiles states width"]
     ) -> Float[Tensor, "tiles tokens hidden"]:
         """Embeddings of every tile from its states."""
-        states = states.to(next(self.aligner.parameters()).dtype)
-        if self.config.joins_patches:
-            joined: Tensor = self.aligner(self._windows(states))
-            return joined
-        # Pooling comes last, as released: the aligner is not linear.
-        return pool_patches(self.aligner(states), self.config.pool_side)
-
-    def _windows(
-        self, states: Float[Tensor, "tiles states width"]
-    ) -> Float[Tensor, "tiles tokens joined"]:
-        """What each token is made of."""
-        if not self.config.reads_class_state:
-            return join_patches(states, self.config.pool_side)
-        windows = join_patches(states[:, :-1], self.config.pool_side)
-        whole = states[:, -1:].expand(-1, windows.shape[1], -1)
-        return torch.cat([windows, whole], dim=-1)
+        embeddings = self.aligner(states.to(next(self.aligner.parameters()).dtype))
+        if not self.config.aligner_layers:
+            # Pooling comes last, as released: the aligner is not linear.
+            embeddings = pool_patches(embeddings, self.config.pool_side)
+        return of_length(embeddings, self.config.embedding_length)
 
     def _siglip_patches(
         self, pixels: Float[Tensor, "tiles 3 side side"]

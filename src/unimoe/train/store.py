@@ -49,12 +49,14 @@ _VISION_TOWER = (
 )
 _AUDIO_TOWER = ("hidden_size", "encoder_layers", "num_heads", "max_source_positions")
 # Those that decide what a connector makes of the states, but not how many tokens.
+_VISION_CONNECTOR = ("aligner_layers", "embedding_length")
 _AUDIO_CONNECTOR = (
     "decoder_layers",
     "max_target_positions",
     "vocab_size",
     "projector_layers",
     "timed_queries",
+    "embedding_length",
     "ffn_width",
 )
 
@@ -88,7 +90,7 @@ def prepared_folder(root: Path, model: OmniModel, vocabulary: Vocabulary) -> Pre
     towers = hashlib.blake2b(digest_size=_KEY_BYTES)
     rules: list[object] = [to_dict(config.video), to_dict(config.special_tokens)]
     for encoder, settings, of_tower, of_connector in (
-        (model.vision, config.vision, _VISION_TOWER, ("joins_patches",)),
+        (model.vision, config.vision, _VISION_TOWER, _VISION_CONNECTOR),
         (model.audio, config.audio, _AUDIO_TOWER, _AUDIO_CONNECTOR),
     ):
         if encoder is None or settings is None:
