@@ -107,6 +107,15 @@ def test_all_fixtures_are_there():
     assert len(GOLDEN) == 17
 
 
+def test_ordered_sounds_are_numbered_like_text_beside_a_picture():
+    ids = [[1, *[IMAGE] * 4, 1, *[AUDIO] * 40, 1]]
+    grouped = number(ids, images=[[1, 1, 1]], audios=[1])
+    ordered = number(ids, "ordered", images=[[1, 1, 1]], audios=[1])
+    assert torch.equal(grouped.ids[:, 0, :7], ordered.ids[:, 0, :7])
+    assert axes(ordered)[0][5:] == axes(ordered)[2][5:] == [*range(3, 45)]
+    assert len(set(axes(grouped)[0][6:46])) == 2
+
+
 def test_text_counts_on_all_three_axes():
     positions = number([[TEXT] * 4])
     assert axes(positions) == [[0, 1, 2, 3]] * 3

@@ -11,7 +11,8 @@ Out: ids int64 [3, batch, seq] (t, h, w) and delta int64 [batch, 1], by which po
     next block     starts after the largest id so far
 
 Rule `released` numbers a sample that has neither image nor video 0, 1, 2, …, its audio included;
-rule `paper` makes no such exception.
+rule `paper` makes no such exception; rule `ordered` numbers the tokens of a sound one by one, as
+text, beside pictures too: a frozen core cannot tell the order of words that share one position.
 Source: paper, "Omni-Modality 3D RoPE"; release (docs/sources.md#positions).
 Axes: batch = rows, seq = tokens of a row, samples = conversations packed into one row.
 """
@@ -78,7 +79,7 @@ def omni_positions(
         blocks = {
             "image": _image_blocks(image_grid_thw, pool_side),
             "video": _video_blocks(video_grid_thw, second_per_grid_ts, pool_side, rule),
-            "audio": _audio_blocks(audio_grid_thw, queries_per_clip),
+            "audio": _audio_blocks(audio_grid_thw, queries_per_clip, rule),
         }
         walk = _Walk(config.special_tokens, rule, blocks)
         positions = _number_rows(input_ids.cpu(), mask.cpu(), walk)
@@ -199,7 +200,7 @@ def _video_blocks(
         return []
     side = _needed(pool_side, "videos")
     if seconds is None:
-        if rule == "paper":
+        if rule != "released":
             raise RequestError(
                 f"{len(grids)} videos without second_per_grid_ts; give the seconds between frames"
             )
@@ -231,11 +232,13 @@ def _frame_offsets(
 
 
 def _audio_blocks(
-    clips: Int[Tensor, " audios"] | None, queries_per_clip: int | None
+    clips: Int[Tensor, " audios"] | None, queries_per_clip: int | None, rule: PositionRule
 ) -> list[Int64[Tensor, "3 tokens"]]:
     if clips is None:
         return []
     queries = _needed(queries_per_clip, "audio")
+    if rule == "ordered":
+        return [_text(0, num * queries) for num in clips.tolist()]
     ids_per_group = int(AUDIO_GROUP_SECONDS * IDS_PER_SECOND)
     return [
         (torch.arange(num * queries) // AUDIO_GROUP_TOKENS * ids_per_group).expand(3, -1)
