@@ -10,8 +10,8 @@ from unimoe.errors import TrainingError
 from unimoe.model.omni import OmniModel
 from unimoe.recipes.tiny import tiny_config
 from unimoe.tokens.sequence import Sample
-from unimoe.train.align import WordAlignment, answer_tokens
-from unimoe.train.batches import TrainBatch, TrainSample, train_batch
+from unimoe.train.align import SHARPNESS, WordAlignment, words_said
+from unimoe.train.batches import Told, TrainBatch, TrainSample, train_batch
 
 AUDIO_PAD, END, START = 475, 468, 473
 WORDS = [40, 41, 42]
@@ -58,6 +58,7 @@ def every_alignment(scores: torch.Tensor, targets: list[int]) -> torch.Tensor:
     return -torch.logsumexp(torch.stack(total), 0)
 
 
+@torch.no_grad()
 def test_the_loss_is_the_sum_over_all_alignments(
     model: OmniModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,7 +66,7 @@ def test_the_loss_is_the_sum_over_all_alignments(
     short = torch.randn(1, 20, 64)
     short[:, 4:] = model.core.embed_tokens.weight[AUDIO_PAD]  # nothing new, and sure of it
     monkeypatch.setattr(model.audio, "connect", lambda states: short)
-    objective = WordAlignment(in_order=WORDS)
+    objective = WordAlignment(WORDS)
     loss = objective(model, rows([heard([41, 40])]), with_z=False)
     scores = objective.scores(model, short[0]).log_softmax(-1)
     silence = scores[4:, 0].sum()
@@ -81,14 +82,15 @@ def test_embeddings_of_the_words_cost_less_than_those_of_others(
     table = model.core.embed_tokens.weight
     said = table[[AUDIO_PAD, 41, AUDIO_PAD, 42, *[AUDIO_PAD] * 16]][None]
     monkeypatch.setattr(model.audio, "connect", lambda states: said)
-    objective = WordAlignment(in_order=WORDS)
+    objective = WordAlignment(WORDS)
     right = objective(model, rows([heard([41, 42])]), with_z=False).text_sum
     wrong = objective(model, rows([heard([42, 41])]), with_z=False).text_sum
     assert right < 0.5 * wrong
 
 
+@torch.no_grad()
 def test_packing_changes_no_loss_and_counts_the_end_of_the_turn(model: OmniModel) -> None:
-    objective = WordAlignment(in_order=WORDS)
+    objective = WordAlignment(WORDS)
     first, second = heard([41, 40]), heard([42], clips=2)
     together = objective(model, rows([first, second]), with_z=False)
     apart = [objective(model, rows([one]), with_z=False).text_sum for one in (first, second)]
@@ -104,7 +106,7 @@ def test_the_connector_learns_and_the_core_is_not_run(
         raise AssertionError("the core was run")
 
     monkeypatch.setattr(model.core, "forward", fail)
-    WordAlignment(in_order=WORDS)(model, rows([heard([41, 40])]), with_z=False).text_sum.backward()
+    WordAlignment(WORDS)(model, rows([heard([41, 40])]), with_z=False).text_sum.backward()
     assert model.audio is not None
     gradient = model.audio.qformer.projector.weight.grad
     assert gradient is not None
@@ -114,7 +116,7 @@ def test_the_connector_learns_and_the_core_is_not_run(
 
 def test_a_token_outside_the_vocabulary_is_named_as_the_fault(model: OmniModel) -> None:
     with pytest.raises(TrainingError, match="lacks"):
-        WordAlignment(in_order=[40, 41])(model, rows([heard([42])]), with_z=False)
+        WordAlignment([40, 41])(model, rows([heard([42])]), with_z=False)
 
 
 def test_rows_without_audio_are_refused(model: OmniModel) -> None:
@@ -122,16 +124,16 @@ def test_rows_without_audio_are_refused(model: OmniModel) -> None:
     batch = rows([silent])
     batch = batch._replace(batch=replace(batch.batch, audio_states=None))
     with pytest.raises(TrainingError, match="pictures, or of sounds"):
-        WordAlignment(in_order=WORDS)(model, batch, with_z=False)
+        WordAlignment(WORDS)(model, batch, with_z=False)
 
 
-def shown(words: list[int]) -> TrainSample:
-    """A picture, and the words as the answer to a question."""
+def shown(*told: Told) -> TrainSample:
+    """A picture of four tokens, and an answer of three."""
     special = tiny_config().special_tokens
     assert special.image_pad is not None
-    ids = torch.tensor([special.image_pad] * 4 + [7, *words, END])
+    ids = torch.tensor([7, *[special.image_pad] * 4, 7, 33, 34, END])
     labels = torch.full_like(ids, -100)
-    labels[-len(words) - 1 :] = ids[-len(words) - 1 :]
+    labels[-3:] = ids[-3:]
     sample = Sample(
         input_ids=ids,
         labels=labels,
@@ -139,41 +141,71 @@ def shown(words: list[int]) -> TrainSample:
         image_grid_thw=torch.tensor([[1, 1, 1]]),
         token_counts={},
     )
-    return TrainSample(sample, "naming", "image")
+    return TrainSample(sample, "naming", "image", told)
 
 
-def test_a_word_of_a_picture_costs_what_a_random_embedding_says_of_it(model: OmniModel) -> None:
+@torch.no_grad()
+def test_what_is_told_of_a_place_costs_its_distance_from_what_the_tokens_there_say(
+    model: OmniModel,
+) -> None:
     assert model.vision is not None
-    objective = WordAlignment(as_mixture=WORDS)
-    sample = shown([33, 42, 41])  # 33 tells nothing: every other answer has it
+    objective = WordAlignment(WORDS)
+    sample = shown(Told([1, 2], [40, 42]), Told([2], [41]))  # of tokens 0 and 1, of token 1 alone
     found = objective(model, rows([sample]), with_z=False)
     embeddings = model.vision.connect(sample.sample.image_states)[0]
-    likely = objective.scores(model, embeddings).softmax(-1).mean(0)
-    wanted = -likely[3].log() - likely[2].log()  # classes: blank, 40, 41, 42
-    torch.testing.assert_close(found.text_sum, wanted)
-    assert found.token_losses.shape == (4,)
+    blank, wanted = [1.0, 0, 0, 0], torch.zeros(4, 4)  # classes: blank, 40, 41, 42
+    wanted[0] = torch.tensor([0, 1 / 2, 0, 1 / 2])
+    wanted[1] = torch.tensor([0, 1 / 3, 1 / 3, 1 / 3])
+    wanted[2:] = torch.tensor(blank)
+    got = objective.scores(model, embeddings).log_softmax(-1).detach()
+    divergence = sum(
+        float(w * (w.log() - g))
+        for at, row in enumerate(wanted)
+        for w, g in zip(row, got[at], strict=True)
+        if w > 0
+    )
+    torch.testing.assert_close(found.text_sum.item(), 3 * divergence / 4, rtol=1e-4, atol=1e-4)
+    assert found.token_losses.shape == (3,)
 
 
-def test_an_answer_that_tells_nothing_costs_nothing(model: OmniModel) -> None:
-    loss = WordAlignment(as_mixture=WORDS)(model, rows([shown([33])]), with_z=False)
-    assert loss.text_sum == 0
+def test_embeddings_as_long_as_words_are_sure_of_one() -> None:
+    config = tiny_config()
+    torch.manual_seed(0)
+    model = OmniModel(config)
+    table = torch.randn_like(model.core.embed_tokens.weight)
+    table *= 3.2 / table.norm(dim=-1, keepdim=True)
+    model.core.embed_tokens.weight.data = table
+    said = WordAlignment(range(400)).scores(model, table[:400]).softmax(-1)[:, 1:].diagonal()
+    assert said.median() > 0.98
+    assert SHARPNESS < 10
 
 
-def test_words_of_every_other_answer_are_left_out() -> None:
-    class Four:
-        lengths = (7, 7, 7, 7)
+def test_the_vocabulary_is_what_is_told_or_else_all_that_answers_hold() -> None:
+    class Three:
+        lengths = (24, 25, 9)
 
         def __getitem__(self, index: int, /) -> TrainSample:
-            return shown([33, 40 + index // 2])
+            return shown(Told([1], [44])) if index == 2 else heard(WORDS[: index + 1])
 
-    assert answer_tokens([Four()], max_share=0.5) == {40, 41}
+    assert words_said([Three()]) == {40, 41, 44, END}
 
 
-def test_the_vocabulary_is_all_that_answers_hold() -> None:
-    class Two:
-        lengths = (24, 25)
-
-        def __getitem__(self, index: int, /) -> TrainSample:
-            return heard(WORDS[: index + 1])
-
-    assert answer_tokens([Two()]) == {40, 41, END}
+def test_states_are_masked_in_runs_and_only_while_learning(
+    model: OmniModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.audio is not None
+    seen: list[torch.Tensor] = []
+    connect = model.audio.connect
+    monkeypatch.setattr(
+        model.audio, "connect", lambda states: seen.append(states) or connect(states)
+    )
+    objective, batch = WordAlignment(WORDS), rows([heard([41, 40])])
+    assert batch.batch.audio_states is not None
+    with torch.no_grad():
+        objective(model, batch, with_z=False)
+    torch.testing.assert_close(seen[0], batch.batch.audio_states)
+    objective(model, batch, with_z=False)
+    is_masked = (seen[1] == 0).all(-1)[0]
+    assert 0 < is_masked.sum() < 75
+    runs = is_masked[:148].view(-1, 4)
+    assert bool((runs.all(1) == runs.any(1)).all())

@@ -8,7 +8,7 @@ from PIL import Image
 
 from unimoe.checkpoint.weights import load_model
 from unimoe.data.manifest import read_manifest, write_manifest
-from unimoe.data.sample import OmniSample, Turn
+from unimoe.data.sample import Box, OmniSample, Place, Turn
 from unimoe.errors import DataError
 from unimoe.media.encode import encode_audio
 from unimoe.model.omni import OmniModel
@@ -16,6 +16,7 @@ from unimoe.tokens.conversation import messages_of
 from unimoe.tokens.sequence import encode_chat
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train import features
+from unimoe.train.batches import Told
 from unimoe.train.features import PreparedSet, StateStore, prepare, prepared_folder
 from unimoe.train.lock import held_lock
 
@@ -48,6 +49,7 @@ def manifest(tmp_path_factory):
                 images=(f"{n % 3}.png",),
                 audios=("tone.flac",),
                 task="count",
+                places=(Place("red square", Box(0, 0, 0.5, 0.5)),) if n == 1 else (),
             )
         )
     write_manifest(folder / "train.jsonl", samples)
@@ -86,8 +88,12 @@ def test_a_prepared_sample_is_the_sample_with_states_for_signals(
         model.config,
         with_labels="assistant",
     )
-    sample, task, modalities = found[1]
+    sample, task, modalities, told = found[1]
     assert (task, modalities) == ("count", "image+audio")
+    image_pad = model.config.special_tokens.image_pad
+    first = direct.input_ids.tolist().index(image_pad)
+    assert told == (Told([first], vocabulary.encode(" red square")),)
+    assert not found[0].told
     assert sample.input_ids.equal(direct.input_ids)
     assert sample.labels.equal(direct.labels)
     assert sample.image_grid_thw.equal(direct.image_grid_thw)

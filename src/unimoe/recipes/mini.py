@@ -1,7 +1,8 @@
 """The stages that make mini: SmolLM2, DINOv2 and Whisper become one mixture of experts.
 
-    words       the speech connector learns by CTC to speak in word embeddings (no core is run)
-    pictures    the image connector likewise, from all words said of a picture
+    words       the speech connector learns to speak in word embeddings: of speech by CTC, of
+                sounds by what is heard when (no core is run)
+    pictures    the image connector likewise, by what is where
     vision      specialist of images and video: connector and deltas of the feed-forward blocks
     speech      specialist of understanding speech
     sound       specialist of sounds and of answers meant to be spoken
@@ -34,7 +35,7 @@ from unimoe.model.specialists import specialist_moe, take_expert, with_deltas
 from unimoe.parts import cache_directory
 from unimoe.recipes.mini_routing import Teaching, aim_at_modalities
 from unimoe.tokens.vocabulary import Vocabulary
-from unimoe.train.align import ORDERED_TASKS, WordAlignment, answer_tokens
+from unimoe.train.align import WordAlignment, words_said
 from unimoe.train.console import PreparationConsole
 from unimoe.train.features import PreparedSet, prepare, prepared_folder
 from unimoe.train.losses import Objective, forward_loss
@@ -47,6 +48,8 @@ SPECIALISTS = {0: "vision", 1: "speech", 2: "sound"}
 """Routed experts by the stage that makes them; the fourth is the core's own block."""
 
 IMAGES = {"easy_vqa": 1.0, "naming": 2.0, "scenes": 2.0, "ocr": 1.0}
+_PICTURES = {"easy_vqa": 0.5, "naming": 2.0, "scenes": 4.0, "ocr": 1.5}
+"""For alignment: what takes longest to tell apart comes most often."""
 VIDEO = {"video": 1.5}
 TRANSCRIPTS = {"speech": 2.0, "vocabulary": 2.0}
 SPEECH = TRANSCRIPTS | {"spoken": 1.0}
@@ -82,20 +85,20 @@ def mini_stages() -> dict[str, Stage]:
     """All stages, in their order."""
     return {
         "words": _stage(
-            "speech connector, by CTC",
-            _plan(700, TRANSCRIPTS, _SPEECH_CONNECTOR, lr=1e-3, rows_per_step=16),
+            "speech connector, by the words of speech and sounds",
+            _plan(2000, TRANSCRIPTS | SOUNDS, _SPEECH_CONNECTOR, lr=1e-3, rows_per_step=16),
             _dense,
             is_alignment=True,
         ),
         "pictures": _stage(
-            "image connector, by the words said of pictures",
-            _plan(500, IMAGES, _IMAGE_CONNECTOR, lr=1e-3, rows_per_step=32),
+            "image connector, by the words of what is where",
+            _plan(1500, _PICTURES, _IMAGE_CONNECTOR, lr=1e-3, rows_per_step=32),
             _dense,
             is_alignment=True,
         ),
         "vision": _stage(
             "specialist of images and video",
-            _plan(600, IMAGES | VIDEO, _IMAGE_CONNECTOR | _DELTAS, lr=1e-3),
+            _plan(600, IMAGES | VIDEO, _gentle(_IMAGE_CONNECTOR) | _DELTAS, lr=1e-3),
             lambda runs: _specialist(runs, 0, "pictures"),
         ),
         "speech": _stage(
@@ -136,7 +139,7 @@ def _gentle(learns: Mapping[str, float]) -> dict[str, float]:
 
 
 _EVERYTHING = IMAGES | VIDEO | SPEECH | SOUNDS | TEXT | COMBINED
-_MIXTURE = _ROUTERS | _SHARED | _DELTAS | _IMAGE_CONNECTOR | _gentle(_SPEECH_CONNECTOR)
+_MIXTURE = _ROUTERS | _SHARED | _DELTAS | _gentle(_IMAGE_CONNECTOR | _SPEECH_CONNECTOR)
 
 
 def _plan(
@@ -174,20 +177,11 @@ def _stage(
         validation = _sets(model, plan.mixture, "validation")
         objective: Objective = forward_loss
         if is_alignment:
-            objective = _alignment({**sources, **{f"{n} again": s for n, s in validation.items()}})
+            objective = WordAlignment(words_said([*sources.values(), *validation.values()]))
         _keep_precise(model, plan.learns)
         return Material(model=model, sources=sources, validation=validation, objective=objective)
 
     return Stage(caption=caption, plan=plan, material=material, finish=finish)
-
-
-def _alignment(sources: Mapping[str, PreparedSet]) -> WordAlignment:
-    """Of the words of these sets, but for those that every other answer holds."""
-    ordered = [source for source in sources.values() if ORDERED_TASKS & set(source.tasks)]
-    others = [source for source in sources.values() if not ORDERED_TASKS & set(source.tasks)]
-    return WordAlignment(
-        in_order=answer_tokens(ordered), as_mixture=answer_tokens(others, max_share=0.02)
-    )
 
 
 def _sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, PreparedSet]:

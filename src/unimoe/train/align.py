@@ -1,14 +1,14 @@
 """Alignment: what is seen and heard learns to be the word embeddings of what is said of it.
 
-In:  packed rows, each sample one medium and what is said of it as answers.  Out: `ForwardLoss`.
+In:  packed rows, each sample one kind of media and what is said of it.  Out: `ForwardLoss`.
 The language core is not run.  Every embedding of a medium scores the tokens of a vocabulary by its
 distance to their rows of the embedding table:
 
     score(p, token) = sharpness * (p . e - |e|^2 / 2)  =  -sharpness / 2 |p - e|^2 + const
 
-Where order counts (speech, text in pictures) CTC sums over all ways to spread the answer over the
-embeddings, the row of the placeholder standing for "nothing new". Elsewhere the embeddings are a
-mixture: each draws one word, and every word of the answers should be likely to be drawn.
+Where places or moments are told of, every embedding that shows one is to draw each of its words as
+often, and those that show none the placeholder, for "nothing new". Speech is an answer in order:
+there CTC sums over all ways to spread it over the embeddings.
 So a trained connector speaks the core's own language before the core has seen or heard anything.
 Source: connectionist temporal classification (docs/sources.md#alignment).
 Axes: samples = of all rows, steps = embeddings of the longest, scored = answer tokens.
@@ -16,12 +16,11 @@ Axes: samples = of all rows, steps = embeddings of the longest, scored = answer 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
@@ -29,57 +28,61 @@ from torch.nn.utils.rnn import pad_sequence
 from unimoe.errors import TrainingError
 from unimoe.model.loss import scored_tokens
 from unimoe.model.omni import OmniModel
-from unimoe.train.batches import SampleSource, TrainBatch
+from unimoe.train.batches import SampleSource, Told, TrainBatch
 from unimoe.train.losses import ForwardLoss
 
-SHARPNESS = 0.7
-"""Learned freely it settled here on SmolLM2's table, whose rows have norms near 2.7."""
-ORDERED_TASKS = frozenset({"asr", "ocr"})
-"""Tasks whose answer is read off in order."""
+SHARPNESS = 2.5
+"""For embeddings as long as the rows: one word then has the chance 0.99 among a thousand others."""
+MASKED_SHARE = 1 / 8
+"""Of a medium's states while it learns; 20,000 sentences are soon known by heart otherwise."""
+MASKED_RUN = 4
+"""States that are masked together; single ones are told by their neighbours."""
 _BLANK = 0
 
 
 class _Said(NamedTuple):
-    """What is said of one medium, and how many embeddings it has."""
+    """What is said of the media of one sample."""
 
-    targets: Int[Tensor, " tokens"]
-    """Classes: places in the vocabulary + 1."""
+    in_order: Int[Tensor, " tokens"] | None
+    """Classes of the answer: places in the vocabulary + 1; None: it is told in place."""
+    in_place: Float[Tensor, "steps classes"] | None
+    """The chance of every class at every embedding; None: it is said in order."""
     num_steps: int
+    """Embeddings."""
     num_scored: int
-    """Answer tokens, all of them."""
-    is_ordered: bool
+    """Answer tokens."""
 
 
 class WordAlignment:
-    """The objective."""
+    """The objective.
 
-    def __init__(self, *, in_order: Iterable[int] = (), as_mixture: Iterable[int] = ()) -> None:
-        """Take the vocabulary.
+    Args:
+        token_ids: all that are told in place, or said in order.
+    """
 
-        Args:
-            in_order: all tokens that answers of `ORDERED_TASKS` hold.
-            as_mixture: tokens that tell of a medium; others in other answers count nothing.
-        """
-        self._mixture = frozenset(as_mixture)
-        self._token_ids = torch.tensor(sorted({*in_order, *self._mixture}))
+    def __init__(self, token_ids: Iterable[int]) -> None:
+        self._token_ids = torch.tensor(sorted(set(token_ids)))
 
     def __call__(self, model: OmniModel, batch: TrainBatch, *, with_z: bool) -> ForwardLoss:
         """The loss of every sample, spread evenly over its answer tokens.
 
+        In order: nats of the whole answer. In place: nats from the wanted chances, the mean of its
+        embeddings, for each of its answer tokens; so both weigh as much as they have to say.
+
         Raises:
-            TrainingError: an ordered answer holds a token that is not in the vocabulary, or a
-                sample has not exactly one kind of media, as states of its tower.
+            TrainingError: something said is not in the vocabulary, or a sample has not exactly one
+                kind of media, as states of its tower.
         """
         said = self._said(model, batch)
         embeddings = pad_sequence(self._embeddings(model, batch, said))  # [steps, samples, hidden]
         scores = self.scores(model, embeddings).float().log_softmax(-1)
-        ordered = [n for n, sample in enumerate(said) if sample.is_ordered]
-        mixed = [n for n, sample in enumerate(said) if not sample.is_ordered]
         losses = scores.new_zeros(len(said))
+        ordered = [n for n, sample in enumerate(said) if sample.in_order is not None]
         if ordered:
             losses[ordered] = _in_order(scores[:, ordered], [said[n] for n in ordered])
-        if mixed:
-            losses[mixed] = _as_mixture(scores[:, mixed], [said[n] for n in mixed])
+        placed = [n for n, sample in enumerate(said) if sample.in_place is not None]
+        if placed:
+            losses[placed] = _in_place(scores[:, placed], [said[n] for n in placed])
         counts = torch.tensor([sample.num_scored for sample in said])
         share = (losses.detach() / counts).repeat_interleave(counts)
         zero = losses.new_zeros(())
@@ -106,7 +109,7 @@ class WordAlignment:
         inputs = batch.batch
         with model.core_precision():
             found = [
-                encoder.connect(states).flatten(0, 1)
+                encoder.connect(_masked(states)).flatten(0, 1)
                 for encoder, states in (
                     (model.vision, inputs.image_states),
                     (model.audio, inputs.audio_states),
@@ -126,74 +129,90 @@ class WordAlignment:
         assert inputs.labels is not None
         scored = functional.pad(scored_tokens(inputs.labels, inputs.attention_mask), (1, 0))
         found = []
+        told = iter(batch.told)
         for row, ids in enumerate(inputs.input_ids):
             for number in range(1, int(inputs.attention_mask[row].max()) + 1):
                 own = inputs.attention_mask[row] == number
-                task = batch.task_names[int(batch.tasks[row][own][0])]
                 answer = ids[own & scored[row]]
-                is_ordered = task in ORDERED_TASKS
-                targets = self._classes(answer[answer != special.end_of_turn], is_ordered)
                 is_step = (ids == special.audio_pad) | (ids == special.image_pad)
-                num_steps = int((own & is_step).sum())
-                found.append(_Said(targets, num_steps, len(answer), is_ordered))
+                in_order = in_place = None
+                if of_sample := next(told):
+                    in_place = self._chances(is_step[own], of_sample)
+                else:
+                    in_order = self._classes(answer[answer != special.end_of_turn])
+                found.append(_Said(in_order, in_place, int((own & is_step).sum()), len(answer)))
         return found
 
-    def _classes(self, words: Int[Tensor, " words"], is_ordered: bool) -> Int[Tensor, " known"]:
-        if not is_ordered:
-            telling = [word for word in words.tolist() if word in self._mixture]
-            words = torch.tensor(telling, dtype=torch.int64)
+    def _chances(
+        self, is_step: Bool[Tensor, " seq"], told: Sequence[Told]
+    ) -> Float[Tensor, "steps classes"]:
+        """Every word told of an embedding as often as the others; of nothing, the blank."""
+        step_of = is_step.cumsum(0) - 1
+        counts = torch.zeros(int(is_step.sum()), len(self._token_ids) + 1)
+        for positions, token_ids in told:
+            steps = step_of[positions]
+            for place in self._classes(torch.tensor(token_ids)).tolist():
+                counts[steps, place] += 1
+        counts[counts.sum(-1) == 0, _BLANK] = 1
+        return counts / counts.sum(-1, keepdim=True)
+
+    def _classes(self, words: Int[Tensor, " words"]) -> Int[Tensor, " words"]:
         places = torch.searchsorted(self._token_ids, words)
         is_known = self._token_ids[places.clamp(max=len(self._token_ids) - 1)] == words
         if not bool(is_known.all()):
             raise TrainingError(
-                "an answer to be read in order holds tokens that the vocabulary lacks; "
-                "make it of the tokens of all sources"
+                "something said holds tokens that the vocabulary lacks; make it of all sources"
             )
         return places + 1
 
 
+def _masked(states: Float[Tensor, "media steps width"]) -> Float[Tensor, "media steps width"]:
+    """While learning, without some runs of states: what is missing is to be told by the others."""
+    if not torch.is_grad_enabled():
+        return states
+    media, steps, _ = states.shape
+    is_kept = torch.rand(media, -(-steps // MASKED_RUN)) >= MASKED_SHARE
+    return states * is_kept.repeat_interleave(MASKED_RUN, dim=1)[:, :steps, None]
+
+
 def _in_order(
-    scores: Float[Tensor, "steps samples classes"], said: list[_Said]
+    scores: Float[Tensor, "steps samples classes"], said: Sequence[_Said]
 ) -> Float[Tensor, " samples"]:
     """CTC."""
+    targets = [sample.in_order for sample in said if sample.in_order is not None]
     return functional.ctc_loss(
         scores,
-        torch.cat([sample.targets for sample in said]),
+        torch.cat(targets),
         torch.tensor([sample.num_steps for sample in said]),
-        torch.tensor([len(sample.targets) for sample in said]),
+        torch.tensor([len(each) for each in targets]),
         blank=_BLANK,
         reduction="none",
         zero_infinity=True,  # said faster than embeddings come: nothing can be learned of it
     )
 
 
-def _as_mixture(
-    scores: Float[Tensor, "steps samples classes"], said: list[_Said]
+def _in_place(
+    scores: Float[Tensor, "steps samples classes"], said: Sequence[_Said]
 ) -> Float[Tensor, " samples"]:
-    """Minus the summed log probabilities that an embedding drawn at random says each word."""
+    """Divergence of the chances of words from the wanted ones, by the answers' lengths."""
     losses = []
     for number, sample in enumerate(said):
+        assert sample.in_place is not None
         own = scores[: sample.num_steps, number]
-        likely = own[:, sample.targets].logsumexp(0) - torch.tensor(float(len(own))).log()
-        losses.append(-likely.sum())
+        divergence = functional.kl_div(own, sample.in_place, reduction="none").sum(-1)
+        losses.append(sample.num_scored * divergence.mean())
     return torch.stack(losses)
 
 
-def answer_tokens(sources: Iterable[SampleSource], *, max_share: float = 1.0) -> set[int]:
-    """Tokens that occur in answers of some sources.
-
-    Args:
-        sources: whose answers.
-        max_share: leave out what occurs in a larger share of a source's samples ("A", "Yes", "."):
-            it tells nothing of a medium.
-    """
+def words_said(sources: Iterable[SampleSource]) -> set[int]:
+    """Tokens told of samples, and those of the answers of samples of which nothing is told."""
     found: set[int] = set()
     for source in sources:
-        uses: Counter[int] = Counter()
-        num_samples = len(source.lengths)
-        for index in range(num_samples):
-            labels = source[index].sample.labels
+        for index in range(len(source.lengths)):
+            sample = source[index]
+            labels = sample.sample.labels
             assert labels is not None
-            uses.update(set(labels[labels >= 0].tolist()))
-        found.update(token for token, number in uses.items() if number <= max_share * num_samples)
+            found.update(token for told in sample.told for token in told.token_ids)
+            if not sample.told:
+                found.update(labels[labels >= 0].tolist())
     return found

@@ -24,6 +24,14 @@ from unimoe.tokens.sequence import Sample
 from unimoe.train.plan import Plan
 
 
+class Told(NamedTuple):
+    """What is said of a place in a picture or a moment of a sound, as tokens."""
+
+    positions: list[int]
+    """Of the sample's tokens that show the place or sound at the moment."""
+    token_ids: list[int]
+
+
 class TrainSample(NamedTuple):
     """A sample with labels, and what its loss is counted under."""
 
@@ -31,6 +39,7 @@ class TrainSample(NamedTuple):
     task: str
     modalities: str
     """Such as "image+audio"."""
+    told: tuple[Told, ...] = ()
 
 
 @runtime_checkable
@@ -56,6 +65,8 @@ class TrainBatch(NamedTuple):
     modalities: Int64[Tensor, "batch seq"]
     task_names: tuple[str, ...]
     modality_names: tuple[str, ...]
+    told: tuple[tuple[Told, ...], ...]
+    """Of every sample, in the order of the rows."""
 
 
 class Batches:
@@ -154,7 +165,8 @@ def train_batch(
             tasks[number, span] = task_names.index(entry.task)
             modalities[number, span] = modality_names.index(entry.modalities)
             start = span.stop
-    return TrainBatch(batch, tasks, modalities, task_names, modality_names)
+    told = tuple(entry.told for row in rows for entry in row)
+    return TrainBatch(batch, tasks, modalities, task_names, modality_names, told)
 
 
 def _usable_lengths(name: str, source: SampleSource, plan: Plan) -> Int64[np.ndarray, " samples"]:

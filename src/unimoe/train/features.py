@@ -5,7 +5,8 @@ In:  manifests, a model with its towers, a vocabulary.  Out: the states in the `
     samples-<key of the sequence rules>/<name>.jsonl
         {"manifest": ..., "samples": 1000}                            first line
         {"id", "task", "modalities", "ids", "answers": [[start, stop], ...], "images": [row, ...],
-         "image_grid": [[1, r, c], ...], "videos", ..., "audios", ...}   a usable sample
+         "image_grid": [[1, r, c], ...], "videos", ..., "audios", ...,
+         "told": [[[position, ...], ids], ...]}                          a usable sample
         {"id", "bad": "why"}                                             one that is not
 
 A killed preparation goes on where it was: half-written ends are cut off.
@@ -35,8 +36,10 @@ from unimoe.tokens.conversation import messages_of
 from unimoe.tokens.labels import IGNORED
 from unimoe.tokens.sequence import Sample, encode_chat
 from unimoe.tokens.vocabulary import Vocabulary
+from unimoe.train.batches import Told
 from unimoe.train.prepared import PreparedSet
 from unimoe.train.store import PreparedFolder, StateStore, prepared_folder, tower_stores
+from unimoe.train.told import told_of
 
 __all__ = [
     "PreparedFolder",
@@ -161,6 +164,7 @@ class _Laid(NamedTuple):
 
     omni: OmniSample
     sample: Sample
+    told: list[Told]
 
 
 def _lines(laid: Sequence[_Laid | dict[str, Any]], towers: _Towers) -> list[dict[str, Any]]:
@@ -185,13 +189,18 @@ def _laid_out(
             messages_of(omni, manifest.folder), vocabulary, config, with_labels="assistant"
         )
         _require_answer(sample)
+        # With a blank before it, as a word stands within a sentence.
+        told = [
+            Told(positions, vocabulary.encode(f" {words}"))
+            for positions, words in told_of(omni, sample, config)
+        ]
     except (DataError, MediaError, RequestError) as error:
         return {"id": name, "bad": str(error)}
-    return _Laid(omni, sample)
+    return _Laid(omni, sample, told)
 
 
 def _record(laid: _Laid, images: list[int], videos: list[int], audios: list[int]) -> dict[str, Any]:
-    omni, sample = laid
+    omni, sample, _ = laid
     record: dict[str, Any] = {
         "id": omni.id,
         "task": omni.task,
@@ -207,6 +216,7 @@ def _record(laid: _Laid, images: list[int], videos: list[int], audios: list[int]
         "frame_seconds": _listed(sample.second_per_grid_ts),
         "audios": audios,
         "audio_clips": _listed(sample.audio_grid_thw),
+        "told": list(laid.told),
     }
     return record | {key: value for key, value in media.items() if value}
 

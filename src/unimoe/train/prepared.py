@@ -17,7 +17,7 @@ from torch import Tensor
 from unimoe.errors import DataError
 from unimoe.tokens.labels import IGNORED
 from unimoe.tokens.sequence import Sample, count_tokens
-from unimoe.train.batches import TrainSample
+from unimoe.train.batches import Told, TrainSample
 from unimoe.train.store import PreparedFolder, tower_stores
 
 
@@ -68,7 +68,8 @@ class PreparedSet:
             audio_grid_thw=_tensor(record.get("audio_clips")),
             token_counts=count_tokens(ids, self._config.special_tokens),
         )
-        return TrainSample(sample, record["task"], record["modalities"])
+        told = tuple(Told(positions, ids) for positions, ids in record.get("told", ()))
+        return TrainSample(sample, record["task"], record["modalities"], told)
 
     def __iter__(self) -> Iterator[TrainSample]:
         return (self[index] for index in range(len(self)))

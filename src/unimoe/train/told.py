@@ -1,0 +1,84 @@
+"""What is said of places in pictures and moments of sounds, by the tokens that show them.
+
+In:  a sample of a data set, its sequence.  Out: for each place and moment, the positions of its
+     tokens and its words.
+A token of a picture shows a place if its middle lies within the box; one of a sound if its middle
+lies within the moment. Whatever is too small for that is shown by the token that holds its middle.
+Axes: seq = tokens of the sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from unimoe.config import OmniConfig
+from unimoe.data.sample import OmniSample
+from unimoe.errors import DataError
+from unimoe.tokens.sequence import Sample
+
+
+def told_of(
+    omni: OmniSample, sample: Sample, config: OmniConfig
+) -> Iterator[tuple[list[int], str]]:
+    """Positions and words of every place, then of every moment.
+
+    Raises:
+        DataError: moments are told of a sample with videos: their sound tracks stand among the
+            sounds.
+    """
+    if omni.moments and omni.videos:
+        raise DataError("moments of a sample with videos; tell them of sounds alone")
+    if omni.places:
+        assert config.vision is not None
+        assert sample.image_grid_thw is not None
+        side = config.vision.pool_side
+        grids = sample.image_grid_thw[:, 1:].tolist()
+        middles = [_tile_middles(rows, columns, side) for rows, columns in grids]
+        pads = _split(sample.input_ids, config.special_tokens.image_pad, middles)
+        for words, (left, top, right, bottom), image in omni.places:
+            edges = torch.tensor([[left, top], [right, bottom]])
+            yield _shown(pads[image], middles[image], edges), words
+    if omni.moments:
+        assert config.audio is not None
+        assert sample.audio_grid_thw is not None
+        seconds = config.audio.clip_frames / 100 / config.audio.queries_per_clip
+        lengths = [int(clips) * config.audio.queries_per_clip for clips in sample.audio_grid_thw]
+        middles = [(torch.arange(length)[:, None] + 0.5) * seconds for length in lengths]
+        pads = _split(sample.input_ids, config.special_tokens.audio_pad, middles)
+        for words, start_s, end_s, audio in omni.moments:
+            edges = torch.tensor([[start_s], [end_s]])
+            yield _shown(pads[audio], middles[audio], edges), words
+
+
+def _tile_middles(rows: int, columns: int, side: int) -> Float[Tensor, "seq xy"]:
+    """Of every token of an image, tile by tile, in shares of its width and height."""
+    row, column, y, x = torch.meshgrid(
+        *(torch.arange(n) for n in (rows, columns, side, side)), indexing="ij"
+    )
+    across = (column + (x + 0.5) / side) / columns
+    down = (row + (y + 0.5) / side) / rows
+    return torch.stack([across, down], dim=-1).flatten(0, -2)
+
+
+def _split(
+    input_ids: Int64[Tensor, " seq"], pad: int | None, middles: list[Tensor]
+) -> list[Int64[Tensor, " pads"]]:
+    """Positions of the placeholders, medium by medium."""
+    assert pad is not None  # the model has an encoder for the medium
+    found = (input_ids == pad).nonzero()[:, 0]
+    return list(torch.split(found, [len(each) for each in middles]))
+
+
+def _shown(
+    positions: Int64[Tensor, " pads"],
+    middles: Float[Tensor, "pads axes"],
+    edges: Float[Tensor, "edges axes"],
+) -> list[int]:
+    within: Bool[Tensor, " pads"] = ((middles >= edges[0]) & (middles < edges[1])).all(-1)
+    if not within.any():
+        within[(middles - edges.mean(0)).square().sum(-1).argmin()] = True
+    return positions[within].tolist()
