@@ -170,6 +170,19 @@ def test_two_processes_do_not_prepare_in_one_folder(folder, model, vocabulary, m
         prepare({"set": manifest}, folder, model, vocabulary)
 
 
+def test_two_processes_do_not_lay_out_one_set_in_turns(folder, model, vocabulary, manifest):
+    prepare({"other": manifest}, folder, model, vocabulary)  # so that no state is new
+    path = folder.samples("set")
+    with (
+        held_lock(path.with_suffix(".lock"), DataError),
+        pytest.raises(DataError, match="another process is writing here"),
+    ):
+        prepare({"set": manifest}, folder, model, vocabulary)
+    prepare({"set": manifest}, folder, model, vocabulary)
+    with held_lock(path.with_suffix(".lock"), DataError):  # nothing is left to write
+        assert len(prepare({"set": manifest}, folder, model, vocabulary)["set"]) == 5
+
+
 def test_a_set_without_any_usable_sample_is_refused(folder, model, vocabulary, manifest):
     write_manifest(manifest.folder / "none.jsonl", [manifest[3]])
     none = read_manifest(manifest.folder / "none.jsonl")

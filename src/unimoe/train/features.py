@@ -37,6 +37,7 @@ from unimoe.tokens.labels import IGNORED
 from unimoe.tokens.sequence import Sample, encode_chat
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.batches import Told
+from unimoe.train.lock import held_lock
 from unimoe.train.prepared import PreparedSet
 from unimoe.train.store import PreparedFolder, StateStore, prepared_folder, tower_stores
 from unimoe.train.told import told_of
@@ -126,23 +127,34 @@ def _prepare_set(
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.blake2b(manifest.path.read_bytes(), digest_size=16).hexdigest()
     header = {"manifest": digest, "samples": len(manifest)}
-    done, bad = _written(path, header)
-    if done is None:
-        path.write_text(json.dumps(header) + "\n", "utf-8")
-        done = bad = 0
-    began, first = time.monotonic(), done
-    for start in range(done, len(manifest), SAMPLES_PER_CHUNK):
-        stop = min(start + SAMPLES_PER_CHUNK, len(manifest))
-        laid = [
-            _laid_out(manifest, index, vocabulary, folder.config) for index in range(start, stop)
-        ]
-        lines = _lines(laid, towers)
-        bad += sum("bad" in line for line in lines)
-        with path.open("a", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        seconds = time.monotonic() - began
-        left = seconds / (stop - first) * (len(manifest) - stop)
-        on_progress(Progress(name, stop, len(manifest), bad, seconds, left))
+    if _is_whole(path, header):
+        return
+    with held_lock(path.with_suffix(".lock"), DataError):  # two would write in turns
+        done, bad = _written(path, header)
+        if done is None:
+            path.write_text(json.dumps(header) + "\n", "utf-8")
+            done = bad = 0
+        began, first = time.monotonic(), done
+        for start in range(done, len(manifest), SAMPLES_PER_CHUNK):
+            stop = min(start + SAMPLES_PER_CHUNK, len(manifest))
+            laid = [
+                _laid_out(manifest, index, vocabulary, folder.config)
+                for index in range(start, stop)
+            ]
+            lines = _lines(laid, towers)
+            bad += sum("bad" in line for line in lines)
+            with path.open("a", encoding="utf-8") as stream:
+                stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            seconds = time.monotonic() - began
+            left = seconds / (stop - first) * (len(manifest) - stop)
+            on_progress(Progress(name, stop, len(manifest), bad, seconds, left))
+
+
+def _is_whole(path: Path, header: dict[str, Any]) -> bool:
+    """Whether every sample is there; whoever writes is not disturbed."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    is_same = lines[0] == json.dumps(header).encode()
+    return is_same and len(lines) == header["samples"] + 2 and not lines[-1]
 
 
 def _written(path: Path, header: dict[str, Any]) -> tuple[int | None, int]:
