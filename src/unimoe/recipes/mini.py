@@ -104,7 +104,7 @@ def mini_stages() -> dict[str, Stage]:
         "speech": _stage(
             "specialist of understanding speech",
             _plan(500, SPEECH, _gentle(_SPEECH_CONNECTOR) | _DELTAS, lr=1e-3),
-            lambda runs: _specialist(runs, 1, "words"),
+            lambda runs: _specialist(runs, 1, "pictures", "words"),
         ),
         "sound": _stage(
             "specialist of sounds and of answers to be spoken",
@@ -112,7 +112,7 @@ def mini_stages() -> dict[str, Stage]:
             _plan(
                 200, SOUNDS | TEXT | {"speech": 1.0}, _gentle(_SPEECH_CONNECTOR) | _DELTAS, lr=1e-3
             ),
-            lambda runs: _specialist(runs, 2, "words", "speech"),
+            lambda runs: _specialist(runs, 2, "pictures", "words", "speech"),
         ),
         "routing": _stage(
             "routers and shared experts",
@@ -264,7 +264,7 @@ def _mixture(runs: Path) -> OmniModel:
 
 
 def _specialist_after(runs: Path, expert: int, stage: str) -> OmniModel:
-    model = _specialist(runs, expert)
+    model = _specialist(runs, expert, "pictures", "words")
     apply_trained(model, runs / stage)
     return model
 
