@@ -10,7 +10,7 @@ from unimoe.errors import TrainingError
 from unimoe.model.omni import OmniModel
 from unimoe.recipes.tiny import tiny_config
 from unimoe.tokens.sequence import Sample
-from unimoe.train.align import SHARPNESS, WordAlignment, words_said
+from unimoe.train.align import WordAlignment, words_said
 from unimoe.train.batches import Told, TrainBatch, TrainSample, train_batch
 
 AUDIO_PAD, END, START = 475, 468, 473
@@ -65,7 +65,7 @@ def test_the_loss_is_the_sum_over_all_alignments(
     assert model.audio is not None
     short = torch.randn(1, 20, 64)
     short[:, 4:] = model.core.embed_tokens.weight[AUDIO_PAD]  # nothing new, and sure of it
-    monkeypatch.setattr(model.audio, "connect", lambda states: short)
+    monkeypatch.setattr(model.audio, "align", lambda states: short)
     objective = WordAlignment(WORDS)
     loss = objective(model, rows([heard([41, 40])]), with_z=False)
     scores = objective.scores(model, short[0]).log_softmax(-1)
@@ -81,7 +81,7 @@ def test_embeddings_of_the_words_cost_less_than_those_of_others(
     assert model.audio is not None
     table = model.core.embed_tokens.weight
     said = table[[AUDIO_PAD, 41, AUDIO_PAD, 42, *[AUDIO_PAD] * 16]][None]
-    monkeypatch.setattr(model.audio, "connect", lambda states: said)
+    monkeypatch.setattr(model.audio, "align", lambda states: said)
     objective = WordAlignment(WORDS)
     right = objective(model, rows([heard([41, 42])]), with_z=False).text_sum
     wrong = objective(model, rows([heard([42, 41])]), with_z=False).text_sum
@@ -152,32 +152,20 @@ def test_what_is_told_of_a_place_costs_its_distance_from_what_the_tokens_there_s
     objective = WordAlignment(WORDS)
     sample = shown(Told([1, 2], [40, 42]), Told([2], [41]))  # of tokens 0 and 1, of token 1 alone
     found = objective(model, rows([sample]), with_z=False)
-    embeddings = model.vision.connect(sample.sample.image_states)[0]
+    embeddings = model.vision.align(sample.sample.image_states)[0]
     blank, wanted = [1.0, 0, 0, 0], torch.zeros(4, 4)  # classes: blank, 40, 41, 42
     wanted[0] = torch.tensor([0, 1 / 2, 0, 1 / 2])
     wanted[1] = torch.tensor([0, 1 / 3, 1 / 3, 1 / 3])
     wanted[2:] = torch.tensor(blank)
     got = objective.scores(model, embeddings).log_softmax(-1).detach()
     divergence = sum(
-        float(w * (w.log() - g))
+        float(w * (w.log() - g)) * (0.3 if at >= 2 else 1)
         for at, row in enumerate(wanted)
         for w, g in zip(row, got[at], strict=True)
         if w > 0
     )
-    torch.testing.assert_close(found.text_sum.item(), 3 * divergence / 4, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.text_sum.item(), divergence, rtol=1e-4, atol=1e-4)
     assert found.token_losses.shape == (3,)
-
-
-def test_embeddings_as_long_as_words_are_sure_of_one() -> None:
-    config = tiny_config()
-    torch.manual_seed(0)
-    model = OmniModel(config)
-    table = torch.randn_like(model.core.embed_tokens.weight)
-    table *= 3.2 / table.norm(dim=-1, keepdim=True)
-    model.core.embed_tokens.weight.data = table
-    said = WordAlignment(range(400)).scores(model, table[:400]).softmax(-1)[:, 1:].diagonal()
-    assert said.median() > 0.98
-    assert SHARPNESS < 10
 
 
 def test_the_vocabulary_is_what_is_told_or_else_all_that_answers_hold() -> None:
@@ -195,10 +183,8 @@ def test_states_are_masked_in_runs_and_only_while_learning(
 ) -> None:
     assert model.audio is not None
     seen: list[torch.Tensor] = []
-    connect = model.audio.connect
-    monkeypatch.setattr(
-        model.audio, "connect", lambda states: seen.append(states) or connect(states)
-    )
+    align = model.audio.align
+    monkeypatch.setattr(model.audio, "align", lambda states: seen.append(states) or align(states))
     objective, batch = WordAlignment(WORDS), rows([heard([41, 40])])
     assert batch.batch.audio_states is not None
     with torch.no_grad():

@@ -52,8 +52,14 @@ class AudioEncoder(nn.Module):
         self, states: Float[Tensor, "clips steps width"]
     ) -> Float[Tensor, "clips queries hidden"]:
         """Embeddings of every clip from its states."""
+        return of_length(self.align(states), self.config.embedding_length)
+
+    def align(
+        self, states: Float[Tensor, "clips steps width"]
+    ) -> Float[Tensor, "clips queries hidden"]:
+        """The same, as long as they come out: what alignment with words looks at."""
         embeddings: Tensor = self.qformer(states.to(self.qformer.query_tokens.dtype))
-        return of_length(embeddings, self.config.embedding_length)
+        return embeddings
 
 
 def _whisper_settings(config: AudioConfig) -> Any:

@@ -58,11 +58,17 @@ class VisionEncoder(nn.Module):
         self, states: Float[Tensor, "tiles states width"]
     ) -> Float[Tensor, "tiles tokens hidden"]:
         """Embeddings of every tile from its states."""
-        embeddings = self.aligner(states.to(next(self.aligner.parameters()).dtype))
+        return of_length(self.align(states), self.config.embedding_length)
+
+    def align(
+        self, states: Float[Tensor, "tiles states width"]
+    ) -> Float[Tensor, "tiles tokens hidden"]:
+        """The same, as long as they come out: what alignment with words looks at."""
+        embeddings: Tensor = self.aligner(states.to(next(self.aligner.parameters()).dtype))
         if not self.config.aligner_layers:
             # Pooling comes last, as released: the aligner is not linear.
             embeddings = pool_patches(embeddings, self.config.pool_side)
-        return of_length(embeddings, self.config.embedding_length)
+        return embeddings
 
     def _siglip_patches(
         self, pixels: Float[Tensor, "tiles 3 side side"]
