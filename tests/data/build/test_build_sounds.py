@@ -2,6 +2,7 @@ import pytest
 
 from tests.data.build.tiny_parts import tiny_soundfont, write_recording
 from unimoe.data.build.effects import EFFECTS
+from unimoe.data.build.questions import NUMBER_WORDS
 from unimoe.data.build.sounds import INSTRUMENTS, animal_classes, build_sounds, effect_classes
 from unimoe.data.manifest import read_manifest
 from unimoe.errors import DataError
@@ -82,3 +83,20 @@ def test_classes_have_phrases_of_their_own():
     phrases = [each.phrase for each in (*effect_classes(), *INSTRUMENTS)]
 
     assert len(set(phrases)) == len(phrases) == len(EFFECTS) + len(INSTRUMENTS)
+
+
+def test_moments_tell_what_is_heard_when(splits):
+    for sample in splits["train"]:
+        *_, last = sample.moments
+        assert last.end_s > last.start_s
+        if sample.task == "sound_order":
+            first, then = sample.moments
+            assert first.end_s < then.start_s
+            answers = {turn.text for turn in sample.conversations if turn.role == "assistant"}
+            assert any(first.words in answer.lower() for answer in answers)
+        elif sample.task in ("instrument", "melody"):
+            assert sample.traits["sound"] in last.words
+            assert sample.traits["melody"].split(" ")[-1] in last.words.split(" ")
+        elif sample.task == "sound_count":
+            count = int(sample.traits["count"])
+            assert last.words.split(" ")[-1] == NUMBER_WORDS[count]

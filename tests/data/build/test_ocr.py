@@ -80,3 +80,12 @@ def test_words_used_most_come_first() -> None:
 def test_a_held_out_family_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="need Cabin"):
         build_ocr(_sources(tmp_path), tmp_path / "set", held_out_families=("Cabin",))
+
+
+def test_digits_are_placed_from_left_to_right_and_lines_downwards(built: Path) -> None:
+    for sample in read_manifest(built / "train.jsonl"):
+        lines: dict[float, str] = {}
+        for words, box, _ in sample.places:
+            lines[box.top] = lines.get(box.top, "") + words
+            assert (box.right - box.left == 1.0) == (not words.isdigit())
+        assert " ".join(lines[top] for top in sorted(lines)) == sample.answers[0].lower()

@@ -8,11 +8,12 @@ import pytest
 from tests.data.build.drawn_parts import make_sprites, write_styles
 from unimoe.data import read_manifest
 from unimoe.data.build.canvas import SIDE, shade
-from unimoe.data.build.questions import Asked, Balance, short
+from unimoe.data.build.questions import NUMBER_WORDS, Asked, Balance, short
 from unimoe.data.build.scene_layout import Kind, Scene, compose_scene
 from unimoe.data.build.scene_questions import (
     KINDS,
     caption_of,
+    places_of,
     plural,
     questions_on,
     with_article,
@@ -130,3 +131,19 @@ def test_built_scenes_share_nothing_and_ask_all_kinds(tmp_path: Path) -> None:
     assert not {s.traits["scene"] for s in train} & {s.traits["scene"] for s in test}
     assert max(len(s.conversations) for s in train) == 10
     assert {len(s.conversations) for s in test} == {2}
+
+
+def test_places_tell_where_each_thing_is_and_how_many_there_are(scenes: list[Scene]) -> None:
+    for scene in scenes:
+        places = places_of(scene)
+        assert len(places) == len(scene.things)
+        for (kind, spot), (words, box, _) in zip(scene.things, places, strict=True):
+            assert box.left <= spot.x / SIDE <= box.right
+            assert box.top <= spot.y / SIDE <= box.bottom
+            said = words.split(" ")
+            assert words.startswith(kind.words)
+            assert ("left" in said) == (spot.x <= SIDE / 2)
+            assert ("bottom" in said) == (spot.y > SIDE / 2)
+            alike = sum(thing.kind == kind for thing in scene.things)
+            assert NUMBER_WORDS[alike] in said
+            assert not {"big", "small"} <= {*said}
