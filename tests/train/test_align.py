@@ -168,14 +168,21 @@ def test_what_is_told_of_a_place_costs_its_distance_from_what_the_tokens_there_s
     assert found.token_losses.shape == (3,)
 
 
+def test_a_picture_of_which_nothing_is_told_costs_nothing(model: OmniModel) -> None:
+    loss = WordAlignment(WORDS)(model, rows([shown()]), with_z=False)
+    assert (loss.text_sum, loss.token_losses.shape) == (0, (3,))
+
+
 def test_the_vocabulary_is_what_is_told_or_else_all_that_answers_hold() -> None:
-    class Three:
-        lengths = (24, 25, 9)
+    class Four:
+        lengths = (24, 25, 9, 9)
 
         def __getitem__(self, index: int, /) -> TrainSample:
-            return shown(Told([1], [44])) if index == 2 else heard(WORDS[: index + 1])
+            if index == 2:
+                return shown(Told([1], [44]))
+            return heard(WORDS[: index + 1]) if index < 2 else shown()
 
-    assert words_said([Three()]) == {40, 41, 44, END}
+    assert words_said([Four()]) == {40, 41, 44, END}
 
 
 def test_states_are_masked_in_runs_and_only_while_learning(

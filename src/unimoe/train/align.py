@@ -47,9 +47,10 @@ class _Said(NamedTuple):
     """What is said of the media of one sample."""
 
     in_order: Int[Tensor, " tokens"] | None
-    """Classes of the answer: places in the vocabulary + 1; None: it is told in place."""
+    """Classes of a sound's answer, places in the vocabulary + 1; None: it is told in place, or a
+    picture of which nothing is told."""
     in_place: Float[Tensor, "steps classes"] | None
-    """The chance of every class at every embedding; None: it is said in order."""
+    """The chance of every class at every embedding, if something is told."""
     num_steps: int
     """Embeddings."""
     num_scored: int
@@ -141,7 +142,7 @@ class WordAlignment:
                 in_order = in_place = None
                 if of_sample := next(told):
                     in_place = self._chances(is_step[own], of_sample)
-                else:
+                elif bool((ids[own] == special.audio_pad).any()):
                     in_order = self._classes(answer[answer != special.end_of_turn])
                 found.append(_Said(in_order, in_place, int((own & is_step).sum()), len(answer)))
         return found
@@ -209,7 +210,7 @@ def _in_place(
 
 
 def words_said(sources: Iterable[SampleSource]) -> set[int]:
-    """Tokens told of samples, and those of the answers of samples of which nothing is told."""
+    """Tokens told of samples, and those of answers on sounds of which nothing is told."""
     found: set[int] = set()
     for source in sources:
         for index in range(len(source.lengths)):
@@ -217,6 +218,6 @@ def words_said(sources: Iterable[SampleSource]) -> set[int]:
             labels = sample.sample.labels
             assert labels is not None
             found.update(token for told in sample.told for token in told.token_ids)
-            if not sample.told:
+            if not sample.told and sample.sample.audio_states is not None:
                 found.update(labels[labels >= 0].tolist())
     return found
