@@ -7,7 +7,7 @@ test: $(BIN)/unimoe
 	./check
 
 demo: $(BIN)/unimoe
-	./demo
+	$(BIN)/unimoe demo
 
 $(BIN)/unimoe: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -140,6 +140,27 @@ def chat(
 
 
 @app.command()
+def demo(
+    *,
+    model: Annotated[str, typer.Option(metavar="DIR", help="Checkpoint directory.")] = "mini",
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path(
+        "demo.html"
+    ),
+) -> None:
+    """Ask a model about a shipped picture, sounds and a video; print and write what it answers."""
+    from unimoe.demo import cost_line, page, tour
+
+    answered = []
+    for each in tour(_load(model, "auto", "auto")):
+        media = [file for file in each.question[1:] if file is not None]
+        print(f"{' + '.join(media)}: {each.question.prompt or '(asked aloud)'}")
+        print(f"    {each.answer}\n    {cost_line(each)}", flush=True)
+        answered.append(each)
+    out.write_text(page(answered, f"{model}: what it was asked, and what it said"), "utf-8")
+    print(out)
+
+
+@app.command()
 def inspect(
     path: Annotated[str, typer.Argument(metavar="DIR", help="Checkpoint directory or GGUF file.")],
     *,

@@ -1,0 +1,118 @@
+"""A tour of a model: it is asked about a picture, sounds and a video, and a page shows it all.
+
+In:  a loaded model.  Out: `Answered`, one question after the other; one HTML page of them that
+needs no other file.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import mimetypes
+import time
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from typing import NamedTuple
+
+from unimoe.infer.session import OmniInference
+from unimoe.infer.usage import Usage
+
+
+class Question(NamedTuple):
+    """What is asked; media are files of `unimoe.samples`."""
+
+    prompt: str | None
+    """None: the question is spoken."""
+    image: str | None = None
+    audio: str | None = None
+    video: str | None = None
+
+
+class Answered(NamedTuple):
+    """A question and what the model said to it."""
+
+    question: Question
+    answer: str
+    usage: Usage
+    seconds: float
+    """From question to the end of the answer."""
+
+
+TOUR = (
+    Question(None, image="shapes.png", audio="ask.flac"),
+    Question("What color is the circle?", image="shapes.png"),
+    Question("Transcribe the speech.", audio="note.flac"),
+    Question("What do you hear?", audio="bell.flac"),
+    Question("In which direction does the circle move?", video="ball.mp4"),
+)
+
+
+def tour(model: OmniInference) -> Iterator[Answered]:
+    """Ask all questions of the tour, greedily."""
+    for question in TOUR:
+        media = {
+            kind: sample(file)
+            for kind, file in question._asdict().items()
+            if kind != "prompt" and file is not None
+        }
+        begun = time.monotonic()
+        answer = model.chat(question.prompt, **media, max_new_tokens=48)  # type: ignore[arg-type]
+        yield Answered(question, answer.text.strip(), answer.usage, time.monotonic() - begun)
+
+
+def sample(file: str) -> bytes:
+    """A shipped medium."""
+    return (files("unimoe") / "samples" / file).read_bytes()
+
+
+_PAGE = """<!doctype html>
+<meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto;
+  padding: 0 1rem; }}
+section {{ display: grid; grid-template-columns: 14rem 1fr; gap: 1.5rem; padding: 1.2rem 0;
+  border-top: 1px solid #ddd; align-items: center; }}
+img, video, audio {{ width: 100%; margin: .2rem 0; }}
+.answer {{ font-size: 1.3rem; font-weight: 600; margin: .3rem 0; }}
+small {{ color: #666; }}
+</style>
+<h1>{title}</h1>
+{sections}
+"""
+_SECTION = """<section><div>{media}</div><div>
+<div>{prompt}</div><div class="answer">{answer}</div>
+<small>{cost}</small></div></section>"""
+
+
+def page(answered: Sequence[Answered], title: str) -> str:
+    """All questions and answers as HTML, the media inside."""
+    sections = [
+        _SECTION.format(
+            media="".join(_medium(file) for file in each.question[1:] if file is not None),
+            prompt=html.escape(each.question.prompt or "(asked aloud)"),
+            answer=html.escape(each.answer) or "&nbsp;",
+            cost=html.escape(cost_line(each)),
+        )
+        for each in answered
+    ]
+    return _PAGE.format(title=html.escape(title), sections="\n".join(sections))
+
+
+def cost_line(answered: Answered) -> str:
+    """Such as "0.6 s · 38 tokens in, 3 out · 1.5 experts a token, 5% skipped"."""
+    usage = answered.usage
+    tokens = f"{sum(usage.prompt_tokens.values())} tokens in, {usage.new_tokens} out"
+    pieces = [f"{answered.seconds:.1f} s", tokens]
+    if usage.experts_per_token is not None and usage.null_share is not None:
+        experts = f"{usage.experts_per_token:.1f} experts a token, {usage.null_share:.0%} skipped"
+        pieces.append(experts)
+    return " · ".join(pieces)
+
+
+def _medium(file: str) -> str:
+    kind = mimetypes.guess_type(file)[0] or "audio/flac"
+    source = f"data:{kind};base64,{base64.b64encode(sample(file)).decode()}"
+    if kind.startswith("image"):
+        return f'<img src="{source}" alt="{html.escape(file)}">'
+    tag = kind.partition("/")[0]
+    return f'<{tag} controls src="{source}"></{tag}>'
