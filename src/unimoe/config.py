@@ -157,6 +157,8 @@ class CoreConfig:
     """None: every layer keeps its dense feed-forward block."""
     dense_layers: tuple[int, ...] = ()
     """Layers that keep it although `moe` is given."""
+    attention_delta_rank: int | None = None
+    """Rank of what is learned beside the maps of attention, for all tokens alike; None: nothing."""
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_layers", "num_kv_heads", "ffn_width"):

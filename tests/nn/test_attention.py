@@ -148,3 +148,35 @@ def test_rows_of_padding_alone_stay_finite_and_so_do_their_gradients() -> None:
     output.sum().backward()
     assert output.isfinite().all()
     assert hidden.grad.isfinite().all()
+
+
+def attention_with(delta_rank: int | None) -> Attention:
+    torch.manual_seed(4)
+    return Attention(
+        hidden_size=24,
+        num_heads=6,
+        num_kv_heads=2,
+        head_dim=8,
+        has_qkv_bias=True,
+        layer=0,
+        delta_rank=delta_rank,
+    )
+
+
+@torch.no_grad()
+def test_attention_deltas_are_a_matrix_of_low_rank_added_to_each_map() -> None:
+    plain, changed = attention_with(None), attention_with(3)
+    plain.load_state_dict(changed.state_dict(), strict=False)
+    deltas = changed.deltas
+    assert deltas is not None
+    hidden = torch.randn(2, 5, 24)
+    turn = rotation(rotary_angles(torch.arange(5).expand(3, 2, 5), (2, 1, 1), 1e4), torch.float32)
+    before = plain(hidden, turn, None, None)
+    assert torch.equal(changed(hidden, turn, None, None), before)  # new ones change nothing
+    for out in (deltas.qkv_out, deltas.o_out):
+        out.normal_()
+    plain.qkv_proj.weight += deltas.qkv_out @ deltas.qkv_in
+    plain.o_proj.weight += deltas.o_out @ deltas.o_in
+    after = plain(hidden, turn, None, None)
+    assert not torch.allclose(after, before, atol=0.1)
+    torch.testing.assert_close(changed(hidden, turn, None, None), after, rtol=1e-4, atol=1e-4)

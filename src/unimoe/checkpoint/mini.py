@@ -65,6 +65,7 @@ CONTROL_TOKENS = (
 _FIRST_CONTROL_ID = 3
 _WORD_LENGTH = 3.2
 """Mean length of the rows of SmolLM2's embedding table."""
+_ATTENTION_RANK = 16
 PARTS_OF_MINI = ("smollm2", "dinov2-small", "whisper-tiny-en")
 
 CHAT_TEMPLATE = """\
@@ -97,6 +98,7 @@ def mini_config(moe: MoEConfig | None = None) -> OmniConfig:
             ties_embeddings=True,
             max_positions=8192,
             moe=moe,
+            attention_delta_rank=_ATTENTION_RANK,
         ),
         vision=VisionConfig(
             tower="dinov2",
@@ -207,6 +209,8 @@ def export_trained(model: OmniModel, directory: Path) -> None:
 def _is_trained(name: str) -> bool:
     if name.startswith(("audio.qformer.", "vision.aligner.")):
         return not name.endswith("embed_tokens.weight")
+    if ".attention.deltas." in name:
+        return True
     return ".ffn.router." in name or ".deltas.routed." in name or ".deltas.shared." in name
 
 
@@ -296,7 +300,7 @@ def _audio_tensors(weights: Mapping[str, NDArray[Any]], config: OmniConfig) -> d
 def _new_connector(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if "norm" in name and name.endswith("weight"):
         return torch.ones(shape)
-    if len(shape) == 1 or name.endswith("query_tokens"):
+    if len(shape) == 1 or name.endswith(("query_tokens", ".qkv_out", ".o_out")):
         return torch.zeros(shape)
     if name == "audio.qformer.moment.weight":  # begin with what is heard, not with a mixture of it
         moment: Tensor = 0.05 * torch.eye(shape[0]).repeat(1, shape[1] // shape[0])

@@ -59,6 +59,7 @@ class DecoderLayer(nn.Module):
             head_dim=config.head_dim,
             has_qkv_bias=config.has_qkv_bias,
             layer=layer,
+            delta_rank=config.attention_delta_rank,
         )
         self.post_attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.ffn: SwiGLU | DynamicMoE = (

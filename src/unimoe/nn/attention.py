@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unimoe.nn.layers import thin
 from unimoe.nn.rope import Rotation, rotate
 
 SampleLengths: TypeAlias = tuple[int, ...]
@@ -101,6 +102,19 @@ def _lower_right(num_new: int, total: int, device: torch.device) -> Bool[Tensor,
     return torch.ones(num_new, total, dtype=torch.bool, device=device).tril(total - num_new)
 
 
+class AttentionDeltas(nn.Module):
+    """Low-rank additions to the two maps of attention; new ones change nothing."""
+
+    def __init__(self, hidden_size: int, num_rows: int, width: int, rank: int) -> None:
+        super().__init__()
+        self.qkv_in = nn.Parameter(torch.empty(rank, hidden_size))
+        self.qkv_out = nn.Parameter(torch.zeros(num_rows, rank))
+        self.o_in = nn.Parameter(torch.empty(rank, width))
+        self.o_out = nn.Parameter(torch.zeros(hidden_size, rank))
+        for matrix in (self.qkv_in, self.o_in):
+            nn.init.normal_(matrix, std=matrix.shape[-1] ** -0.5)
+
+
 class Attention(nn.Module):
     """Grouped-query attention of one layer; query, key and value maps are one matrix."""
 
@@ -113,6 +127,7 @@ class Attention(nn.Module):
         head_dim: int,
         has_qkv_bias: bool,
         layer: int,
+        delta_rank: int | None = None,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -122,6 +137,11 @@ class Attention(nn.Module):
         num_rows = (num_heads + 2 * num_kv_heads) * head_dim
         self.qkv_proj = nn.Linear(hidden_size, num_rows, bias=has_qkv_bias)
         self.o_proj = nn.Linear(num_heads * head_dim, hidden_size, bias=False)
+        self.deltas = (
+            None
+            if delta_rank is None
+            else AttentionDeltas(hidden_size, num_rows, num_heads * head_dim, delta_rank)
+        )
 
     def forward(
         self,
@@ -138,7 +158,10 @@ class Attention(nn.Module):
         `mask` as `attention_pattern` or `sample_lengths` make it, or in numbers that are added to
         the scores.
         """
-        heads = self.qkv_proj(hidden).unflatten(-1, (-1, self.head_dim))
+        projected = self.qkv_proj(hidden)
+        if self.deltas is not None:
+            projected = projected + thin(hidden, self.deltas.qkv_in, self.deltas.qkv_out)
+        heads = projected.unflatten(-1, (-1, self.head_dim))
         num_turning = self.num_heads + self.num_kv_heads
         turning, values = heads.split_with_sizes((num_turning, self.num_kv_heads), 2)
         turned = rotate(turning, turn)
@@ -152,6 +175,8 @@ class Attention(nn.Module):
             else grouped_attention(queries, keys, values, mask)
         )
         output: Tensor = self.o_proj(mixed)
+        if self.deltas is not None:
+            output = output + thin(mixed, self.deltas.o_in, self.deltas.o_out)
         return output
 
 

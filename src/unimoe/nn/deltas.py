@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unimoe.config import MoEConfig
-from unimoe.nn.layers import SwiGLU
+from unimoe.nn.layers import SwiGLU, thin
 
 
 class LowRank(nn.Module):
@@ -39,11 +39,11 @@ class LowRank(nn.Module):
         self, hidden: Float[Tensor, "rows hidden"], expert: int
     ) -> Float[Tensor, "rows double"]:
         """What an expert adds to gate and up."""
-        return _thin(hidden, self.gate_up_in[expert], self.gate_up_out[expert])
+        return thin(hidden, self.gate_up_in[expert], self.gate_up_out[expert])
 
     def down(self, inner: Float[Tensor, "rows inner"], expert: int) -> Float[Tensor, "rows hidden"]:
         """What an expert adds to the output."""
-        return _thin(inner, self.down_in[expert], self.down_out[expert])
+        return thin(inner, self.down_in[expert], self.down_out[expert])
 
 
 class _Rows(NamedTuple):
@@ -168,15 +168,6 @@ class DeltaExperts(nn.Module):
 def _rows(chosen: Bool[Tensor, " tokens"]) -> _Rows:
     places = chosen.nonzero().flatten()
     return _Rows(None if len(places) == len(chosen) else places)
-
-
-def _thin(
-    rows: Float[Tensor, "rows wide"],
-    into: Float[Tensor, "rank wide"],
-    out: Float[Tensor, "broad rank"],
-) -> Float[Tensor, "rows broad"]:
-    # Deltas may be kept in float32 beside a bf16 block: they are what learns.
-    return functional.linear(functional.linear(rows, into.to(rows.dtype)), out.to(rows.dtype))
 
 
 def _swiglu(both: Float[Tensor, "rows double"]) -> Float[Tensor, "rows inner"]:

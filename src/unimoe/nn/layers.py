@@ -1,4 +1,4 @@
-"""The two small parts of every decoder layer: RMS norm and the dense feed-forward block.
+"""The small parts of decoder layers: RMS norm, the dense feed-forward block, low-rank products.
 
 In:  hidden states [batch, seq, hidden].  Out: the same shape.
 Source: Qwen2 and Llama decoders; released layer norm order (docs/sources.md#decoder).
@@ -23,6 +23,16 @@ class RMSNorm(nn.Module):
         weight = self.weight
         unit = functional.rms_norm(hidden.float(), weight.shape, eps=self.eps)
         return unit.to(hidden.dtype) * weight
+
+
+def thin(
+    rows: Float[Tensor, "*rows wide"],
+    into: Float[Tensor, "rank wide"],
+    out: Float[Tensor, "broad rank"],
+) -> Float[Tensor, "*rows broad"]:
+    """The product with a matrix of low rank, out @ into."""
+    # It may be kept in float32 beside a bf16 block: it is what learns.
+    return functional.linear(functional.linear(rows, into.to(rows.dtype)), out.to(rows.dtype))
 
 
 class SwiGLU(nn.Module):

@@ -72,6 +72,7 @@ _SPEECH_CONNECTOR = {
 }
 _IMAGE_CONNECTOR = {"vision.aligner.*": 1.0}
 _DELTAS = {"core.layers.*.ffn.deltas.routed.*": 1.0}
+_ATTENTION = {"core.layers.*.attention.deltas.*": 1.0}
 _ROUTERS = {"core.layers.*.ffn.router.*": 1.0}
 _SHARED = {"core.layers.*.ffn.deltas.shared.*": 1.0}
 
@@ -140,7 +141,7 @@ def _gentle(learns: Mapping[str, float]) -> dict[str, float]:
 
 _EVERYTHING = IMAGES | VIDEO | SPEECH | SOUNDS | COMBINED | {"text": 2.0}
 """Text counts twice: its tokens stand in every conversation, so routers err most about them."""
-_MIXTURE = _ROUTERS | _SHARED | _DELTAS | _gentle(_IMAGE_CONNECTOR | _SPEECH_CONNECTOR)
+_MIXTURE = _ROUTERS | _SHARED | _DELTAS | _ATTENTION | _gentle(_IMAGE_CONNECTOR | _SPEECH_CONNECTOR)
 
 
 def _plan(
@@ -217,7 +218,7 @@ def _dense(runs: Path) -> OmniModel:
 def _start(former: Mapping[str, Tensor]) -> OmniModel:
     model = load_model(base_directory())
     for name, parameter in model.named_parameters():
-        if name in former and not name.startswith("core."):
+        if name in former and (not name.startswith("core.") or ".attention." in name):
             parameter.data = former[name].to(parameter.dtype)
     return model
 
