@@ -75,11 +75,10 @@ def test_a_package_without_trained_tensors_says_what_to_do(tmp_path, monkeypatch
 
 def test_mini_has_the_sizes_of_its_parts():
     shapes = parameter_shapes(mini_config())
-    assert sum(
-        torch.Size(shape).numel() for n, shape in shapes.items() if n.startswith("core.")
-    ) == (
-        134_515_008  # SmolLM2-135M
-    )
+    core = [
+        name for name in shapes if name.startswith("core.") and ".attention.deltas." not in name
+    ]
+    assert sum(torch.Size(shapes[name]).numel() for name in core) == 134_515_008  # SmolLM2-135M
     assert shapes["vision.tower.embeddings.position_embeddings"] == (1, 145, 384)
     assert shapes["audio.tower.embed_positions.weight"] == (200, 384)
 
