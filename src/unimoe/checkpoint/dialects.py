@@ -24,8 +24,8 @@ _DIALECT_OF: dict[str, Dialect] = {
 }
 _ORIGIN = "origin"
 
+_MAY_BE_ZERO = ("num_null", "num_shared", "aligner_layers")
 # Far beyond any real model; what lies above is a damaged or hostile file.
-_MAY_BE_NONE = ("num_null", "num_shared", "aligner_layers")
 _MOST_LAYERS = 1024
 _MOST_EXPERTS = 1024
 _MOST_WIDTH = 2**20
@@ -106,7 +106,7 @@ def refuse_absurd(config: OmniConfig) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or name.startswith("special_"):
             continue
         leaf = name.rpartition(".")[2]
-        least = 0 if leaf in _MAY_BE_NONE or name.startswith("video") else 1
+        least = 0 if leaf in _MAY_BE_ZERO or name.startswith("video") else 1
         if leaf.endswith("layers"):
             most = _MOST_LAYERS
         elif leaf in ("num_routed", "num_null", "num_shared"):

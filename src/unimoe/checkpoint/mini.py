@@ -209,9 +209,8 @@ def export_trained(model: OmniModel, directory: Path) -> None:
 def _is_trained(name: str) -> bool:
     if name.startswith(("audio.qformer.", "vision.aligner.")):
         return not name.endswith("embed_tokens.weight")
-    if ".attention.deltas." in name:
-        return True
-    return ".ffn.router." in name or ".deltas.routed." in name or ".deltas.shared." in name
+    learned = (".ffn.router.", ".attention.deltas.", ".deltas.routed.", ".deltas.shared.")
+    return any(part in name for part in learned)
 
 
 def _take(model: OmniModel, tensors: Mapping[str, Tensor], source: Path) -> None:

@@ -208,10 +208,7 @@ def row_of_sample(sample: OmniSample) -> Row:
     if sample.traits:
         row["traits"] = dict(sorted(sample.traits.items()))
     if sample.places:
-        row["places"] = [
-            {"words": place.words, "box": list(place.box), "image": place.image}
-            for place in sample.places
-        ]
+        row["places"] = [place._asdict() | {"box": list(place.box)} for place in sample.places]
     if sample.moments:
         row["moments"] = [moment._asdict() for moment in sample.moments]
     return row
@@ -254,7 +251,7 @@ def _objects(row: Row, key: str, name: str) -> list[object]:
 
 
 def _place(value: object, name: str) -> Place:
-    if isinstance(value, dict) and value.keys() == {"words", "box", "image"}:
+    if isinstance(value, dict) and value.keys() == {*Place._fields}:
         box, image = value["box"], value["image"]
         is_box = isinstance(box, list) and len(box) == len(Box._fields)
         if is_box and all(type(edge) in (int, float) for edge in box) and type(image) is int:

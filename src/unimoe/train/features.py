@@ -212,7 +212,7 @@ def _laid_out(
 
 
 def _record(laid: _Laid, images: list[int], videos: list[int], audios: list[int]) -> dict[str, Any]:
-    omni, sample, _ = laid
+    omni, sample, told = laid
     record: dict[str, Any] = {
         "id": omni.id,
         "task": omni.task,
@@ -228,7 +228,7 @@ def _record(laid: _Laid, images: list[int], videos: list[int], audios: list[int]
         "frame_seconds": _listed(sample.second_per_grid_ts),
         "audios": audios,
         "audio_clips": _listed(sample.audio_grid_thw),
-        "told": list(laid.told),
+        "told": told,
     }
     return record | {key: value for key, value in media.items() if value}
 
