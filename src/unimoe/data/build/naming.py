@@ -72,8 +72,8 @@ _CARD = DataCard(
     split_rule="All drawings of Twemoji and of OpenMoji are the test. Of the others one in twenty, "
     "by the hash of style and emoji, is validation. Clip-art is for training only.",
     notes="Drawings are turned by up to 12 degrees, some mirrored, of 45 to 95 % of the picture, "
-    "on white, plain or graded backgrounds that they stand out from; every third training picture "
-    "is redrawn in few colours with dark outlines. Some concepts overlap "
+    "on white, plain or graded backgrounds that they stand out from; one of the five training "
+    "pictures of a drawing is redrawn in few colours with dark outlines. Some concepts overlap "
     "(a taxi is a car, a pigeon a dove): synonyms accept what a person would.",
 )
 
