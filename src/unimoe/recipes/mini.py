@@ -3,7 +3,8 @@
     words       the speech connector learns to speak in word embeddings: of speech by CTC, of
                 sounds by what is heard when (no core is run)
     pictures    the image connector likewise, by what is where
-    vision      specialist of images and video: connector and deltas of the feed-forward blocks
+    vision      specialist of images and video: deltas of the feed-forward blocks, and the attention
+                deltas that all experts share
     speech      specialist of understanding speech
     sound       specialist of sounds and of answers meant to be spoken
     routing     the three and the core's own blocks as one mixture: routers are aimed at the
@@ -11,9 +12,10 @@
     mixed       the whole mixture learns on everything
     annealing   the same at a lower rate on a balanced mixture
 
-Towers are frozen in all stages: their states are computed once and kept. Where an export of a
-former run lies in the folder as `former.safetensors`, connectors and experts go on from it; what
-that run has seen is then no longer held out.
+Towers are frozen in all stages: their states are computed once and kept. Connectors are frozen
+once they are aligned: stages through the core undo what alignment taught them (docs/log.md).
+Where an export of a former run lies in the folder as `former.safetensors`, connectors, attention
+and experts go on from it; what that run has seen is then no longer held out.
 Source: paper section 2 and table 2 (docs/sources.md#recipe).
 """
 
@@ -99,21 +101,18 @@ def mini_stages() -> dict[str, Stage]:
         ),
         "vision": _stage(
             "specialist of images and video",
-            _plan(600, IMAGES | VIDEO, _gentle(_IMAGE_CONNECTOR) | _DELTAS, lr=1e-3),
-            lambda runs: _specialist(runs, 0, "pictures"),
+            _plan(600, IMAGES | VIDEO, _DELTAS | _ATTENTION, lr=1e-3),
+            lambda runs: _specialist(runs, 0),
         ),
         "speech": _stage(
             "specialist of understanding speech",
-            _plan(500, SPEECH, _gentle(_SPEECH_CONNECTOR) | _DELTAS, lr=1e-3),
-            lambda runs: _specialist(runs, 1, "pictures", "words"),
+            _plan(500, SPEECH, _DELTAS, lr=1e-3),
+            lambda runs: _specialist(runs, 1, "vision"),
         ),
         "sound": _stage(
             "specialist of sounds and of answers to be spoken",
-            # Some speech stays in, or the connector forgets it.
-            _plan(
-                200, SOUNDS | TEXT | {"speech": 1.0}, _gentle(_SPEECH_CONNECTOR) | _DELTAS, lr=1e-3
-            ),
-            lambda runs: _specialist(runs, 2, "pictures", "words", "speech"),
+            _plan(200, SOUNDS | TEXT, _DELTAS, lr=1e-3),
+            lambda runs: _specialist(runs, 2, "vision"),
         ),
         "routing": _stage(
             "routers and shared experts",
@@ -134,14 +133,9 @@ def mini_stages() -> dict[str, Stage]:
     }
 
 
-def _gentle(learns: Mapping[str, float]) -> dict[str, float]:
-    """At a quarter of the rate: it has learned once already."""
-    return {pattern: factor / 4 for pattern, factor in learns.items()}
-
-
-_EVERYTHING = IMAGES | VIDEO | SPEECH | SOUNDS | COMBINED | {"text": 2.0}
-"""Text counts twice: its tokens stand in every conversation, so routers err most about them."""
-_MIXTURE = _ROUTERS | _SHARED | _DELTAS | _ATTENTION | _gentle(_IMAGE_CONNECTOR | _SPEECH_CONNECTOR)
+_EVERYTHING = IMAGES | VIDEO | SPEECH | SOUNDS | COMBINED | {"text": 3.0}
+"""Text counts thrice: its tokens stand in every conversation, so routers err most about them."""
+_MIXTURE = _ROUTERS | _SHARED | _DELTAS | _ATTENTION
 
 
 def _plan(
@@ -211,11 +205,8 @@ def _keep_precise(model: OmniModel, learns: Mapping[str, float]) -> None:
 
 
 def _dense(runs: Path) -> OmniModel:
-    """The parts, with the connectors of a former run if there is one."""
-    return _start(_former(runs))
-
-
-def _start(former: Mapping[str, Tensor]) -> OmniModel:
+    """The parts, with connectors and attention of a former run if there is one."""
+    former = _former(runs)
     model = load_model(base_directory())
     for name, parameter in model.named_parameters():
         if name in former and (not name.startswith("core.") or ".attention." in name):
@@ -229,30 +220,38 @@ def _former(runs: Path) -> dict[str, Tensor]:
     return read_packed(path) if path.exists() else {}
 
 
-def _specialist(runs: Path, expert: int, *stages: str) -> OmniModel:
-    """The dense model with a delta, and what earlier stages taught its connectors."""
+def _connected(runs: Path, *attention_of: str) -> OmniModel:
+    """The dense model with its aligned connectors, and the attention that stages taught it."""
+    model = _dense(runs)
+    for stage in ("pictures", "words"):
+        apply_trained(model, runs / stage)
+    for stage in attention_of:
+        apply_trained(model, runs / stage, only=[*_ATTENTION])
+    return model
+
+
+def _specialist(runs: Path, expert: int, *attention_of: str) -> OmniModel:
+    """The connected model with a delta."""
+    dense = _connected(runs, *attention_of)
     former = _former(runs)
-    dense = _start(former)
     model = with_deltas(dense, specialist_moe(dense.config.core.ffn_width, DELTA_RANK))
     for name, parameter in model.named_parameters():
         if ".deltas.routed." in name and name in former:
             parameter.data = former[name][expert, None].clone()
-    _connect(model, runs, stages)
     return model
 
 
-def _connect(model: OmniModel, runs: Path, stages: Iterable[str]) -> None:
-    """Take over what stages taught connectors, the later ones last."""
-    for stage in stages:
-        apply_trained(model, runs / stage, only=("audio.*", "vision.*"))
+def _upcycled(runs: Path) -> OmniModel:
+    """The specialists as one mixture; its routers know nothing yet."""
+    model = with_deltas(_connected(runs, "vision"), mini_moe())
+    for expert, stage in SPECIALISTS.items():
+        take_expert(model, expert, trained_tensors(runs / stage))
+    return model
 
 
 def _mixture(runs: Path) -> OmniModel:
     """The specialists as one mixture, its routers aimed at the modalities."""
-    model = with_deltas(_dense(runs), mini_moe())
-    _connect(model, runs, ("vision", "speech", "sound"))
-    for expert, stage in SPECIALISTS.items():
-        take_expert(model, expert, trained_tensors(runs / stage))
+    model = _upcycled(runs)
     teachings = {
         expert: Teaching(
             _specialist_after(runs, expert, stage),
@@ -260,22 +259,21 @@ def _mixture(runs: Path) -> OmniModel:
         )
         for expert, stage in SPECIALISTS.items()
     }
-    teachings[len(SPECIALISTS)] = Teaching(_dense(runs), list(_sets(model, TEXT, "train").values()))
+    teachings[len(SPECIALISTS)] = Teaching(
+        _connected(runs, "vision"), list(_sets(model, TEXT, "train").values())
+    )
     aim_at_modalities(model, teachings)
     return model
 
 
 def _specialist_after(runs: Path, expert: int, stage: str) -> OmniModel:
-    model = _specialist(runs, expert, "pictures", "words")
+    model = _specialist(runs, expert, "vision")
     apply_trained(model, runs / stage)
     return model
 
 
 def _trained_mixture(runs: Path, *stages: str) -> OmniModel:
-    model = with_deltas(_dense(runs), mini_moe())
-    _connect(model, runs, ("vision", "speech", "sound"))
-    for expert, stage in SPECIALISTS.items():
-        take_expert(model, expert, trained_tensors(runs / stage))
+    model = _upcycled(runs)
     for stage in stages:
         apply_trained(model, runs / stage)
     return model
