@@ -26,6 +26,7 @@ from jaxtyping import UInt8
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from unimoe.config import AUDIO_RATE_HZ
 from unimoe.data.card import DataCard, SetFacts, write_card
 from unimoe.data.manifest import line_of
 from unimoe.data.sample import MediaKind, OmniSample
@@ -103,10 +104,20 @@ class DatasetWriter:
         with _told(key):
             return self._keep("images", encode_image(picture), "webp")
 
-    def audio(self, key: str, samples: ArrayLike, rate_hz: int) -> str:
-        """Keep a sound as FLAC, 16 kHz, one channel; its path for a sample."""
+    def audio(
+        self, key: str, samples: ArrayLike, rate_hz: int, *, kept_rate_hz: int = AUDIO_RATE_HZ
+    ) -> str:
+        """Keep a sound as FLAC, one channel; its path for a sample.
+
+        Args:
+            key: what it is, for messages.
+            samples: [samples] or [samples, channels].
+            rate_hz: of the samples.
+            kept_rate_hz: of the file.
+        """
         with _told(key):
-            return self._keep("audios", encode_audio((samples, rate_hz)), "flac")
+            encoded = encode_audio((samples, rate_hz), sample_rate_hz=kept_rate_hz)
+            return self._keep("audios", encoded, "flac")
 
     def video(
         self,

@@ -1,4 +1,4 @@
-"""Sound: bytes or samples to one channel at 16 kHz, and these to log-mel clips.
+"""Sound: bytes or samples to one channel at one rate, and these to log-mel clips.
 
 In:  WAV, MP3, FLAC, OGG, Opus, M4A, AAC, WebM, the sound track of a video; an array and its rate.
 Out: `Waveform` float32 [samples]; then `AudioClips` float32 [clips, mel, frames].
@@ -20,7 +20,7 @@ from av.audio.frame import AudioFrame, format_dtypes
 from av.audio.plane import AudioPlane
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from numpy.typing import ArrayLike, NDArray
 
 from unimoe.config import AUDIO_RATE_HZ, AudioConfig, MediaLimits
@@ -72,27 +72,38 @@ class AudioClips(NamedTuple):
     num_clips: int
 
 
-def load_audio(source: AudioSource, *, limits: MediaLimits = DEFAULT_LIMITS) -> Waveform:
-    """One channel at 16 kHz.
+def load_audio(
+    source: AudioSource,
+    *,
+    sample_rate_hz: int = AUDIO_RATE_HZ,
+    limits: MediaLimits = DEFAULT_LIMITS,
+) -> Waveform:
+    """One channel at a rate.
 
-    Samples are an array, or what numpy makes one of, with their rate in Hz. Integers are scaled by
-    their type's range; several channels are [samples, channels].
+    Args:
+        source: a file or its bytes; or an array of samples, or what numpy makes one of, with its
+            rate in Hz. Integers are scaled by their type's range; several channels are
+            [samples, channels].
+        sample_rate_hz: of the result; the encoders of sound hear 16 kHz.
+        limits: what is refused before it is decoded.
 
     Raises:
         MediaError: no sound, damaged, NaN, an impossible rate, or longer than
             `limits.max_seconds`.
     """
     if isinstance(source, tuple):
-        return _waveform_of_array(_array(source[0]), _rate_hz(source[1]), limits)
+        return _waveform_of_array(_array(source[0]), _rate_hz(source[1]), sample_rate_hz, limits)
     raw = read_source(source, limits=limits)
-    track = load_sound_track(raw, limits)
+    track = load_sound_track(raw, limits, sample_rate_hz)
     if track is None:
         raise MediaError(f"{raw.name}: holds no sound. Give an audio file, or a video with sound")
     return track.waveform
 
 
-def load_sound_track(source: SourceBytes, limits: MediaLimits) -> SoundTrack | None:
-    """The best audio stream of a container at 16 kHz, pauses kept; None when it has none."""
+def load_sound_track(
+    source: SourceBytes, limits: MediaLimits, sample_rate_hz: int = AUDIO_RATE_HZ
+) -> SoundTrack | None:
+    """The best audio stream of a container at a rate, pauses kept; None when it has none."""
     with open_container(source, limits) as container:
         stream = cast("AudioStream | None", container.streams.best("audio"))
         if stream is None:
@@ -104,9 +115,11 @@ def load_sound_track(source: SourceBytes, limits: MediaLimits) -> SoundTrack | N
             raise _no_sound(source.name)
         rate_hz = first.sample_rate
         blocks = _mono_blocks(chain([first], frames), rate_hz, source.name, limits)
-        samples = _resampled(blocks, rate_hz, source.name)
-        _require_all_samples(stream, samples, source.name)
-        return SoundTrack(Waveform(samples, AUDIO_RATE_HZ), _seconds_of(first) or 0.0)
+        waveform = Waveform(
+            _resampled(blocks, rate_hz, sample_rate_hz, source.name), sample_rate_hz
+        )
+        _require_all_samples(stream, waveform, source.name)
+        return SoundTrack(waveform, _seconds_of(first) or 0.0)
 
 
 def log_mel_clips(waveform: Waveform, config: AudioConfig) -> AudioClips:
@@ -161,7 +174,9 @@ def _rate_hz(rate_hz: SupportsFloat) -> int:
     return int(float(rate_hz))
 
 
-def _waveform_of_array(samples: NDArray[Any], rate_hz: int, limits: MediaLimits) -> Waveform:
+def _waveform_of_array(
+    samples: NDArray[Any], rate_hz: int, sample_rate_hz: int, limits: MediaLimits
+) -> Waveform:
     if samples.ndim == 1:
         samples = samples[:, None]
     is_number = samples.dtype.kind == "f" or samples.dtype in (np.uint8, np.int16, np.int32)
@@ -177,7 +192,7 @@ def _waveform_of_array(samples: NDArray[Any], rate_hz: int, limits: MediaLimits)
     require_within("array", len(samples) / rate_hz, "seconds", "max_seconds", limits)
     mono = _mono(samples)
     _require_sound(mono, "array", 0.0)
-    return Waveform(_resampled([mono], rate_hz, "array"), AUDIO_RATE_HZ)
+    return Waveform(_resampled([mono], rate_hz, sample_rate_hz, "array"), sample_rate_hz)
 
 
 def _sounding_frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
@@ -268,13 +283,11 @@ def _require_sound(block: Float32[np.ndarray, "samples"], name: str, start_secon
         )
 
 
-def _require_all_samples(
-    stream: AudioStream, samples: Float[np.ndarray, "samples"], name: str
-) -> None:
+def _require_all_samples(stream: AudioStream, waveform: Waveform, name: str) -> None:
     """Refuse a FLAC cut short: of the containers without box lengths it alone states its length."""
     if stream.container.format.name != "flac" or not stream.duration or not stream.time_base:
         return
-    promised, found = float(stream.duration * stream.time_base), len(samples) / AUDIO_RATE_HZ
+    promised, found = float(stream.duration * stream.time_base), waveform.seconds
     if found < promised - _GAP_SECONDS:
         raise MediaError(
             f"{name}: cut off; its header promises {promised:.2f} s and {found:.2f} s are there. "
@@ -283,13 +296,13 @@ def _require_all_samples(
 
 
 def _resampled(
-    blocks: Iterable[Float32[np.ndarray, "samples"]], rate_hz: int, name: str
+    blocks: Iterable[Float32[np.ndarray, "samples"]], rate_hz: int, new_rate_hz: int, name: str
 ) -> Float32[np.ndarray, "resampled"]:
-    """The blocks in a row at 16 kHz; memory is that of the result."""
+    """The blocks in a row at the new rate; memory is that of the result."""
     _require_rate(rate_hz, name)
-    if rate_hz == AUDIO_RATE_HZ:
+    if rate_hz == new_rate_hz:
         return np.concatenate(list(blocks))
-    resampler = soxr.ResampleStream(rate_hz, AUDIO_RATE_HZ, 1, dtype="float32", quality="HQ")
+    resampler = soxr.ResampleStream(rate_hz, new_rate_hz, 1, dtype="float32", quality="HQ")
     parts = [resampler.resample_chunk(block) for block in blocks]
     parts.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
     samples = np.concatenate(parts)
@@ -299,4 +312,6 @@ def _resampled(
 
 
 def _no_sound(name: str) -> MediaError:
-    return MediaError(f"{name}: 0 samples of sound at 16 kHz. Give a recording that has a length")
+    return MediaError(
+        f"{name}: 0 samples of sound once resampled. Give a recording that has a length"
+    )

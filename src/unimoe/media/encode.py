@@ -3,7 +3,7 @@
 In:  uint8 pixels, float samples and their rate.  Out: WebP, FLAC or MP4, the same bytes every time.
 Pictures and sound are lossless; films are H.264 at a quality where sprites keep their colours, with
 ALAC as their sound track.
-Axes: frames = pictures of a film; samples = at 16 kHz, one channel.
+Axes: frames = pictures of a film; samples = one channel.
 """
 
 from collections.abc import Sequence
@@ -47,16 +47,16 @@ def encode_image(image: Image.Image) -> bytes:
     return target.getvalue()
 
 
-def encode_audio(sound: AudioSource) -> bytes:
-    """FLAC of 16 bits, one channel at 16 kHz.
+def encode_audio(sound: AudioSource, *, sample_rate_hz: int = AUDIO_RATE_HZ) -> bytes:
+    """FLAC of 16 bits, one channel, resampled where needed.
 
     Raises:
         MediaError: louder than full scale, empty, or of an impossible rate.
     """
-    samples = _pcm16(sound)
+    samples = _pcm16(sound, sample_rate_hz)
     target = BytesIO()
     with av.open(target, "w", format="flac", options=_MUXER_OPTIONS) as muxer:
-        _mux_sound(muxer, _sound_stream(muxer, "flac", "s16"), samples)
+        _mux_sound(muxer, _sound_stream(muxer, "flac", "s16", sample_rate_hz), samples)
     return target.getvalue()
 
 
@@ -85,19 +85,21 @@ def encode_video(
         rate = Fraction(frame_rate_fps).limit_denominator(1001)
         stream = muxer.add_stream("libx264", rate=rate, options=_X264_OPTIONS)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        sound_stream = None if sound is None else _sound_stream(muxer, "alac", "s16p")
+        sound_stream = (
+            None if sound is None else _sound_stream(muxer, "alac", "s16p", AUDIO_RATE_HZ)
+        )
         for index, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             frame.pts, frame.time_base = index, 1 / rate
             muxer.mux(stream.encode(frame))
         muxer.mux(stream.encode())
         if sound is not None and sound_stream is not None:
-            _mux_sound(muxer, sound_stream, _pcm16(sound))
+            _mux_sound(muxer, sound_stream, _pcm16(sound, AUDIO_RATE_HZ))
     return target.getvalue()
 
 
-def _pcm16(sound: AudioSource) -> Int16[np.ndarray, "samples"]:
-    samples = load_audio(sound).samples
+def _pcm16(sound: AudioSource, sample_rate_hz: int) -> Int16[np.ndarray, "samples"]:
+    samples = load_audio(sound, sample_rate_hz=sample_rate_hz).samples
     peak = float(np.abs(samples).max())
     # Resampling rings: a wave of full scale comes back a little above it.
     if peak > 1.1:
@@ -105,8 +107,10 @@ def _pcm16(sound: AudioSource) -> Int16[np.ndarray, "samples"]:
     return np.round(samples / max(peak, 1.0) * 32767).astype(np.int16)
 
 
-def _sound_stream(muxer: OutputContainer, codec: str, sample_format: str) -> AudioStream:
-    stream = cast("AudioStream", muxer.add_stream(codec, rate=AUDIO_RATE_HZ))
+def _sound_stream(
+    muxer: OutputContainer, codec: str, sample_format: str, sample_rate_hz: int
+) -> AudioStream:
+    stream = cast("AudioStream", muxer.add_stream(codec, rate=sample_rate_hz))
     stream.codec_context.layout = AudioLayout("mono")
     stream.codec_context.format = AudioFormat(sample_format)
     return stream
@@ -118,7 +122,7 @@ def _mux_sound(muxer: OutputContainer, stream: AudioStream, samples: NDArray[np.
         frame = av.AudioFrame.from_ndarray(
             block, format=stream.codec_context.format.name, layout="mono"
         )
-        frame.sample_rate, frame.pts = AUDIO_RATE_HZ, start
-        frame.time_base = Fraction(1, AUDIO_RATE_HZ)
+        frame.sample_rate, frame.pts = stream.rate, start
+        frame.time_base = Fraction(1, stream.rate)
         muxer.mux(stream.encode(frame))
     muxer.mux(stream.encode())

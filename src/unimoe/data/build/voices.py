@@ -1,6 +1,6 @@
 """One interface to every voice that makes speech data.
 
-In:  text.  Out: float32 [samples] at 16 kHz, peak 0.7, little silence around it.
+In:  text.  Out: float32 [samples] at one rate, peak 0.7, little silence around it.
 hibari is the main teacher (a Python package); Kokoro reads hibari's phonemes; flite and espeak-ng
 are Debian programs that are unpacked, not installed, and run as they lie with their own libraries
 (LD_LIBRARY_PATH). They need Linux on x86-64.
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from unimoe.config import AUDIO_RATE_HZ
 from unimoe.data.splits import unit_hash
 from unimoe.errors import DataError
-from unimoe.media.audio import load_audio
+from unimoe.media.audio import AudioSource, load_audio
 from unimoe.media.encode import encode_audio
 
 if TYPE_CHECKING:
@@ -81,10 +81,14 @@ class Speakers:
 
     Args:
         sources: folders of the unpacked parts, by name: those of `VOICE_PARTS` that are used.
-        kept: folder where clips are kept.
+        kept: folder where clips are kept, of this rate alone.
+        sample_rate_hz: of what they say; hibari and Kokoro have 24 kHz, the programs 16 or 22.
     """
 
-    def __init__(self, sources: Mapping[str, Path], kept: Path) -> None:
+    def __init__(
+        self, sources: Mapping[str, Path], kept: Path, *, sample_rate_hz: int = AUDIO_RATE_HZ
+    ) -> None:
+        self.sample_rate_hz = sample_rate_hz
         self._sources = sources
         self._kept = kept
 
@@ -102,23 +106,27 @@ class Speakers:
         key = hashlib.sha256(f"{voice.name}\n{speed}\n{text}".encode()).hexdigest()[:24]
         path = self._kept / voice.name / f"{key}.flac"
         if path.is_file():
-            return load_audio(path).samples
-        spoken = _prepared(self._said(voice, text, speed), f"{voice.name}: {text}")
-        data = encode_audio((spoken, AUDIO_RATE_HZ))
+            return self._loaded(path)
+        said = self._said(voice, text, speed)
+        spoken = _prepared(said, self.sample_rate_hz, f"{voice.name}: {text}")
+        data = encode_audio((spoken, self.sample_rate_hz), sample_rate_hz=self.sample_rate_hz)
         path.parent.mkdir(parents=True, exist_ok=True)
         being_written = path.with_suffix(f".{os.getpid()}")
         being_written.write_bytes(data)
         being_written.rename(path)
-        return load_audio(data).samples
+        return self._loaded(data)
+
+    def _loaded(self, source: AudioSource) -> Samples:
+        return load_audio(source, sample_rate_hz=self.sample_rate_hz).samples
 
     def _said(self, voice: Voice, text: str, speed: float) -> Samples:
         if voice.engine == "hibari":
             said = self._hibari(text, speed=speed, seed=int(unit_hash(text) * 2**31))
-            return load_audio((said, self._hibari.sample_rate)).samples
+            return self._loaded((said, self._hibari.sample_rate))
         if voice.engine == "kokoro":
             phonemes = " ".join(self._hibari.phonemize(text))
             said = self._kokoro.speak(phonemes, voice.variant, speed)
-            return load_audio((said, Kokoro.SAMPLE_RATE_HZ)).samples
+            return self._loaded((said, Kokoro.SAMPLE_RATE_HZ))
         if voice.engine == "flite":
             stretch = f"duration_stretch={1 / speed:.3f}"
             arguments = ["-voice", voice.variant, "--setf", stretch, "-t", text, "-o"]
@@ -158,7 +166,7 @@ class Speakers:
                     f"{engine} does not run here: {error} "
                     f"{told.decode(errors='replace')[-300:]}. It needs Linux on x86-64"
                 ) from error
-            return load_audio(wave).samples
+            return self._loaded(wave)
 
     def _source(self, part: str) -> Path:
         if part not in self._sources:
@@ -206,7 +214,7 @@ class Kokoro:
         return np.asarray(said, np.float32).reshape(-1)
 
 
-def _prepared(samples: Samples, name: str) -> Samples:
+def _prepared(samples: Samples, sample_rate_hz: int, name: str) -> Samples:
     """Cut to what is spoken, at one level.
 
     Raises:
@@ -217,6 +225,6 @@ def _prepared(samples: Samples, name: str) -> Samples:
     if peak < 1e-3:
         raise DataError(f"{name}: the voice said nothing. Leave this text out")
     heard = np.flatnonzero(loudness > peak * 10 ** (_SILENCE_DECIBELS / 20))
-    margin = round(_MARGIN_SECONDS * AUDIO_RATE_HZ)
+    margin = round(_MARGIN_SECONDS * sample_rate_hz)
     start, end = max(0, heard[0] - margin), heard[-1] + margin
     return samples[start:end] * np.float32(_PEAK / peak)
