@@ -1,3 +1,7 @@
+import numpy as np
+
+from unimoe.media.audio import load_audio
+from unimoe.media.encode import encode_audio
 
 
 def test_sound_keeps_the_rate_it_is_asked_for():

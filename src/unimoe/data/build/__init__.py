@@ -16,6 +16,7 @@ SETS = (
     "photos",
     "speech",
     "vocabulary",
+    "read_aloud",
     "sounds",
     "text",
     "prose",
