@@ -416,6 +416,68 @@ class CodecConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MelCodecConfig:
+    """The codec of mini: a log-mel spectrum to codes, and codes to sound; in pieces too."""
+
+    sample_rate_hz: int = 24_000
+    num_codes: int = 4096
+    code_width: int = 64
+    """Channels of a codebook row."""
+    hop_samples: int = 150
+    """Between spectra; a code spans `frames_per_code` of them."""
+    frames_per_code: int = 4
+    num_mel_bins: int = 80
+    mel_range_hz: tuple[float, float] = (50.0, 8000.0)
+    """What the encoder hears. Sound of 16 and of 24 kHz looks alike to it."""
+    fine_width: int = 160
+    """Channels at the rate of spectra."""
+    fine_layers: tuple[int, int] = (2, 4)
+    """ConvNeXt blocks at that rate, of encoder and decoder."""
+    hidden_size: int = 320
+    """Channels at the rate of codes."""
+    num_layers: tuple[int, int] = (3, 6)
+    """ConvNeXt blocks at that rate, of encoder and decoder."""
+    ffn_factor: int = 3
+    num_heads: int = 5
+    attention_reach: int = 16
+    """Codes that the decoder's attention sees to either side; what bounds how much a piece of
+    sound must know of its neighbours."""
+    window_samples: int = 600
+    """Of the decoder's inverse Fourier transform."""
+    mel_window_samples: int = 1024
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate_hz", "num_codes", "code_width", "hop_samples", "num_mel_bins"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; need 1 or more")
+        _require(
+            self.hidden_size % (2 * self.num_heads) == 0,
+            f"codec hidden_size {self.hidden_size} is no multiple of twice num_heads "
+            f"{self.num_heads}",
+        )
+        for name in ("window_samples", "mel_window_samples"):
+            window = getattr(self, name)
+            _require(
+                window >= self.hop_samples and (window - self.hop_samples) % 2 == 0,
+                f"{name} is {window}; need at least the hop of {self.hop_samples}, and longer than "
+                "it by an even number",
+            )
+        _require(
+            0 <= self.mel_range_hz[0] < self.mel_range_hz[1] <= self.sample_rate_hz / 2,
+            f"mel_range_hz is {self.mel_range_hz}; need a rising pair up to half the sample rate",
+        )
+
+    @property
+    def samples_per_code(self) -> int:
+        """Samples of a code."""
+        return self.hop_samples * self.frames_per_code
+
+    @property
+    def codes_per_second(self) -> float:
+        """Codes of a second of sound."""
+        return self.sample_rate_hz / self.samples_per_code
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class VideoConfig:
     """How frames are chosen from a video."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unimoe.errors import ConfigError
 from unimoe.recipes.tiny import build_tiny, tiny_config
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["build_tiny", "stages_of", "tiny_config"]
 
 
-def stages_of(recipe: str) -> Mapping[str, Stage]:
+def stages_of(recipe: str) -> Mapping[str, Stage[Any]]:
     """The stages of a recipe, in their order.
 
     Raises:

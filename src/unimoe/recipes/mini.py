@@ -11,6 +11,7 @@
                 modalities, then routers and shared experts learn
     mixed       the whole mixture learns on everything
     annealing   the same at a lower rate on a balanced mixture
+    codec, …    what speaks: see `recipes/mini_speech.py`
 
 Towers are frozen in all stages: their states are computed once and kept. Connectors are frozen
 once they are aligned: stages through the core undo what alignment taught them (docs/log.md).
@@ -24,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -36,6 +38,7 @@ from unimoe.model.omni import OmniModel
 from unimoe.model.specialists import specialist_moe, take_expert, with_deltas
 from unimoe.parts import cache_directory
 from unimoe.recipes.mini_routing import Teaching, aim_at_modalities
+from unimoe.recipes.mini_speech import speech_stages
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.align import WordAlignment, words_said
 from unimoe.train.console import PreparationConsole
@@ -84,7 +87,7 @@ def mini_moe() -> MoEConfig:
     return MoEConfig(routed_width=1536, shared_width=192, delta_rank=DELTA_RANK)
 
 
-def mini_stages() -> dict[str, Stage]:
+def mini_stages() -> dict[str, Stage[Any]]:
     """All stages, in their order."""
     return {
         "words": _stage(
@@ -130,6 +133,7 @@ def mini_stages() -> dict[str, Stage]:
             lambda runs: _trained_mixture(runs, "routing", "mixed"),
             finish=lambda model, runs: export_trained(model, runs / "trained"),
         ),
+        **speech_stages(),
     }
 
 
@@ -166,7 +170,7 @@ def _stage(
     *,
     is_alignment: bool = False,
     finish: Callable[[OmniModel, Path], None] | None = None,
-) -> Stage:
+) -> Stage[Plan]:
     def material(plan: Plan, runs: Path) -> Material:
         model = model_of(runs)
         sources = _sets(model, plan.mixture, "train")

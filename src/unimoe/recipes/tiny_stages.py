@@ -199,7 +199,7 @@ def _plan(learns: Mapping[str, float], mixture: Mapping[str, float], **changes: 
 
 _EVEN = {"colours": 1.0, "tones": 1.0, "numbers": 1.0}
 
-STAGES: Mapping[str, Stage] = {
+STAGES: Mapping[str, Stage[Plan]] = {
     "connectors": Stage(
         caption="aligner and Q-Former learn to speak to the frozen core",
         plan=_plan(_CONNECTORS, {"colours": 1.0, "tones": 1.0}),

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unimoe.train.features import Progress as PreparationProgress
-from unimoe.train.plan import Plan
+from unimoe.train.plan import LearningPlan
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -21,7 +21,7 @@ SECONDS_BETWEEN_LINES = 30.0
 class RunConsole:
     """Shows a run while it lasts; `show` is what `train` calls with every line."""
 
-    def __init__(self, title: str, plan: Plan, *, has_bar: bool = True) -> None:
+    def __init__(self, title: str, plan: LearningPlan, *, has_bar: bool = True) -> None:
         """Show a run.
 
         Args:
@@ -83,9 +83,11 @@ def _step_line(record: dict[str, Any]) -> str:
     pieces = [
         f"loss {record['loss']:.3f}",
         f"lr {record['lr']:.1e}",
-        f"{record['tokens_per_second']:.0f} tokens/s",
         f"{record['seconds']:.1f} s",
     ]
+    if "tokens_per_second" in record:
+        pieces.insert(2, f"{record['tokens_per_second']:.0f} tokens/s")
+    pieces += [f"{name} {value:.3f}" for name, value in record.get("parts", {}).items()]
     if "experts_per_token" in record:
         pieces.append(
             f"{record['experts_per_token']:.2f} experts a token, {record['null_share']:.0%} null"

@@ -5,6 +5,7 @@
 {"step": 49, "expert_use": {"image": [[...], ...]}, ...}     of step 49
 {"step": 199, "validation": {"easy_vqa": {"text": 1.1, ...}}, ...}
 {"step": 77, "event": "rolled back", ...}
+{"step": 12, "loss": 1.5, "parts": {"mel": 0.4, ...}, ...}     of a head
 """
 
 from __future__ import annotations

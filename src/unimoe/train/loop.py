@@ -37,7 +37,7 @@ from unimoe.train.lock import held_lock
 from unimoe.train.losses import ForwardLoss, Objective, Tally, forward_loss, num_scored
 from unimoe.train.optim import Learner, learning_report
 from unimoe.train.parallel import ALONE, Workers
-from unimoe.train.plan import Plan
+from unimoe.train.plan import LearningPlan, Plan
 from unimoe.train.state import load_state, save_state, state_paths, write_whole
 
 TRAINED_NAME = "trained.safetensors"
@@ -135,12 +135,12 @@ class _Run:
                 "resume it, or give another folder"
             )
         if states:
-            _require_same_plan(plan, folder)
+            require_same_plan(plan, folder)
             self._take_back(states[-1], everything=True)
         else:
             torch.manual_seed(plan.seed)
             if workers.is_first:
-                _write_json(folder / RUN_NAME, {"commit": current_commit(), "train": to_dict(plan)})
+                write_json(folder / RUN_NAME, {"commit": current_commit(), "train": to_dict(plan)})
             self._save()
         workers.require_equal(self.learner.tensors(), "weights")
         self.journal = Journal(folder, steps_done=self.step) if workers.is_first else None
@@ -156,7 +156,7 @@ class _Run:
         with contextlib.ExitStack() as stack:
             if self.journal is not None:
                 stack.enter_context(contextlib.closing(self.journal))
-            stopping = stack.enter_context(_stop_signals())
+            stopping = stack.enter_context(stop_signals())
             while self.step < self.plan.steps and not self._any(stopping):
                 self._one_step()
                 plan, is_last = self.plan, self.step == self.plan.steps
@@ -336,7 +336,7 @@ def _lock_of(folder: Path, workers: Workers) -> contextlib.AbstractContextManage
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
+def stop_signals() -> Iterator[threading.Event]:
     """Set by the first Ctrl-C or SIGTERM; the second Ctrl-C interrupts at once."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -356,8 +356,12 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _require_same_plan(plan: Plan, folder: Path) -> None:
-    """More steps or other intervals are no other plan; whatever shapes the steps is."""
+def require_same_plan(plan: LearningPlan, folder: Path) -> None:
+    """More steps or other intervals are no other plan; whatever shapes the steps is.
+
+    Raises:
+        TrainingError: the run in the folder began with another plan.
+    """
     saved = json.loads((folder / RUN_NAME).read_text("utf-8"))["train"]
     free = {"save_every", "keep_states", "evaluate_every", "evaluate_tokens", "expert_use_every"}
     ours = to_dict(plan)
@@ -370,7 +374,8 @@ def _require_same_plan(plan: Plan, folder: Path) -> None:
         )
 
 
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a file that is whole or not there."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     partial.replace(path)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unimoe.errors import ConfigError
-from unimoe.train.plan import Plan, lr_factor
+from unimoe.train.plan import LearningPlan, lr_factor
 
 
 class Learning(NamedTuple):
@@ -67,7 +67,7 @@ def learning_report(learned: Mapping[str, Learning], model: nn.Module) -> str:
 class Learner:
     """AdamW over the learned parameters; matrices decay, vectors do not."""
 
-    def __init__(self, model: nn.Module, plan: Plan) -> None:
+    def __init__(self, model: nn.Module, plan: LearningPlan) -> None:
         self.plan = plan
         self.learned = choose_learned(model, plan.learns)
         alike: dict[tuple[float, bool], list[nn.Parameter]] = {}

@@ -10,20 +10,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from unimoe.config import overridden
 from unimoe.errors import ConfigError, TrainingError
 from unimoe.model.omni import OmniModel
 from unimoe.train.batches import SampleSource
 from unimoe.train.console import RunConsole
-from unimoe.train.loop import TRAINED_NAME, Evaluation, Outcome, train
+from unimoe.train.head_loop import HeadObjective, train_head
+from unimoe.train.loop import TRAINED_NAME, Evaluation, Outcome, Record, train
 from unimoe.train.losses import Objective, forward_loss
 from unimoe.train.parallel import ALONE, Workers
-from unimoe.train.plan import Plan
+from unimoe.train.plan import HeadPlan, LearningPlan, Plan
+
+OnRecord: TypeAlias = Callable[[Record], None]
+PlanT = TypeVar("PlanT", bound=LearningPlan)
 
 _FINISHED_NAME = "finished"
 """Empty; written last, so that a stage killed before its `finish` is not taken for whole."""
@@ -31,7 +36,7 @@ _FINISHED_NAME = "finished"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Material:
-    """What a stage works with."""
+    """What a stage of the language core works with."""
 
     model: OmniModel
     sources: Mapping[str, SampleSource]
@@ -40,22 +45,68 @@ class Material:
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     objective: Objective = forward_loss
 
+    def train(
+        self, plan: Plan, own: Path, *, resume: bool, on_record: OnRecord, workers: Workers
+    ) -> Outcome:
+        """Run the stage in its own folder; see `train`."""
+        return train(
+            self.model,
+            self.sources,
+            plan,
+            own,
+            validation=self.validation,
+            evaluations=self.evaluations,
+            objective=self.objective,
+            resume=resume,
+            on_record=on_record,
+            workers=workers,
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
+class HeadMaterial:
+    """What a stage of a head works with."""
+
+    model: nn.Module
+    batch_of: Callable[[int], Any]
+    objective: HeadObjective[Any, Any]
+    evaluation: Callable[[Any], Mapping[str, float]] | None = None
+
+    def train(
+        self, plan: HeadPlan, own: Path, *, resume: bool, on_record: OnRecord, workers: Workers
+    ) -> Outcome:
+        """Run the stage in its own folder, in one process; see `train_head`."""
+        if workers.world > 1:
+            raise ConfigError(
+                f"{own.name} trains a head, which one process does; start it without torchrun"
+            )
+        return train_head(
+            self.model,
+            self.batch_of,
+            self.objective,
+            plan,
+            own,
+            evaluation=self.evaluation,
+            resume=resume,
+            on_record=on_record,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage(Generic[PlanT]):
     """One stage of a recipe."""
 
     caption: str
-    plan: Plan
-    material: Callable[[Plan, Path], Material]
+    plan: PlanT
+    material: Callable[[PlanT, Path], Material | HeadMaterial]
     """From the plan with all overrides, and the folder in which every stage has its own."""
-    finish: Callable[[OmniModel, Path], None] | None = None
+    finish: Callable[[Any, Path], None] | None = None
     """What to write besides the learned tensors; is given the trained model and that folder."""
 
 
 def run_stages(
     recipe: str,
-    stages: Mapping[str, Stage],
+    stages: Mapping[str, Stage[Any]],
     folder: Path,
     *,
     only: str | None = None,
@@ -85,17 +136,8 @@ def run_stages(
             material = stage.material(plans[name], folder)
         title = f"{recipe} {name}"
         with RunConsole(title, plans[name], has_bar=workers.is_first) as console:
-            outcome = train(
-                material.model,
-                material.sources,
-                plans[name],
-                own,
-                validation=material.validation,
-                evaluations=material.evaluations,
-                objective=material.objective,
-                resume=resume,
-                on_record=console.show,
-                workers=workers,
+            outcome = material.train(
+                plans[name], own, resume=resume, on_record=console.show, workers=workers
             )
         outcomes.append(outcome)
         if outcome.reason == "stopped":
@@ -126,7 +168,7 @@ def trained_tensors(stage_folder: Path) -> dict[str, Tensor]:
         raise TrainingError(f"{path}: damaged ({error}); run the stage again") from error
 
 
-def apply_trained(model: OmniModel, stage_folder: Path, *, only: Sequence[str] = ("*",)) -> None:
+def apply_trained(model: nn.Module, stage_folder: Path, *, only: Sequence[str] = ("*",)) -> None:
     """Put what a finished stage learned into a model, in the precision it was learned in.
 
     Args:
@@ -137,7 +179,7 @@ def apply_trained(model: OmniModel, stage_folder: Path, *, only: Sequence[str] =
     Raises:
         TrainingError: the stage is not finished, or the model lacks one of the tensors.
     """
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters()) | dict(model.named_buffers())
     for name, tensor in trained_tensors(stage_folder).items():
         if not any(fnmatchcase(name, pattern) for pattern in only):
             continue

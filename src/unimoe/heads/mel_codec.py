@@ -1,0 +1,240 @@
+"""The codec of mini: sound to codes by its log-mel spectrum, and codes to sound, piece by piece.
+
+In:  waveform float32 [batch, samples], mono, at the codec's rate.  Out: codes int64 [batch, codes]
+of one codebook, 40 a second; and the way back.
+Shaped like WavTokenizer: encoder, one codebook, ConvNeXt and attention, inverse Fourier transform.
+Two differences make it fit a laptop. The encoder reads a spectrum instead of samples. The decoder
+sees a bounded neighbourhood (norms over channels alone, attention to `attention_reach` codes), so
+that a piece with enough neighbours sounds as it does in the whole; and it ends at four spectra a
+code, whose windows of 25 ms hold one pitch each.
+Source: Vocos, WavTokenizer (docs/sources.md#codec); the differences are ours.
+Axes: codes = samples / samples_per_code, rounded up; frames = frames_per_code * codes.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unimoe.config import MelCodecConfig
+from unimoe.errors import MediaError, RequestError
+from unimoe.heads.mel import mel_filters
+from unimoe.heads.vocos import overlap_add
+
+_CONV_REACH = 3
+_CONV_KERNEL = 2 * _CONV_REACH + 1
+_MAX_LOG_MAGNITUDE = 6.0
+_MEL_FLOOR = 1e-3
+_ROPE_BASE = 100.0
+
+
+class MelCodec(nn.Module):
+    """Encoder, codebook, decoder."""
+
+    codebook: Float[Tensor, "num_codes code_width"]
+    """Moving averages of the vectors that fall to each row, so no parameter."""
+
+    def __init__(self, config: MelCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = MelEncoder(config)
+        self.register_buffer("codebook", torch.zeros(config.num_codes, config.code_width))
+        self.decoder = PieceDecoder(config)
+
+    @property
+    def reach(self) -> int:
+        """Codes to either side that a piece of sound depends on."""
+        config = self.config
+        fine = _CONV_REACH * config.fine_layers[1] + -(
+            -(config.window_samples - config.hop_samples) // (2 * config.hop_samples)
+        )
+        return (
+            _CONV_REACH * (config.num_layers[1] + 1)
+            + config.attention_reach
+            + -(-fine // config.frames_per_code)
+        )
+
+    def encode(self, waveform: Float[Tensor, "batch samples"]) -> Int[Tensor, "batch codes"]:
+        """The codes of a sound, one for every started `samples_per_code`.
+
+        Raises:
+            MediaError: no sound, or one that is not finite.
+        """
+        if waveform.shape[-1] == 0:
+            raise MediaError("the sound is empty; there is nothing to encode")
+        if not bool(waveform.isfinite().all()):
+            raise MediaError("the sound holds samples that are no finite numbers")
+        return self.nearest_codes(self.encoder(waveform))
+
+    def nearest_codes(
+        self, vectors: Float[Tensor, "batch codes code_width"]
+    ) -> Int[Tensor, "batch codes"]:
+        """The codebook row of the smallest squared distance to each vector."""
+        table = self.codebook
+        # without the square of the vector itself, which all rows share
+        return (table.square().sum(-1) - 2 * vectors @ table.t()).argmin(-1)
+
+    def decode(self, codes: Int[Tensor, "batch codes"]) -> Float[Tensor, "batch samples"]:
+        """The sound of codes, `samples_per_code` each.
+
+        Raises:
+            RequestError: no codes, or one the codebook does not have.
+        """
+        if codes.shape[-1] == 0:
+            raise RequestError("there are no codes to decode")
+        wrong = codes[(codes < 0) | (codes >= self.config.num_codes)]
+        if len(wrong):
+            raise RequestError(
+                f"code {int(wrong[0])} to decode; the codec knows 0 to {self.config.num_codes - 1}"
+            )
+        waveform: Tensor = self.decoder(self.codebook[codes])
+        return waveform
+
+
+class MelEncoder(nn.Module):
+    """Sound to a vector a code."""
+
+    window: Tensor
+    mel_filters: Tensor
+
+    def __init__(self, config: MelCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        fine, width = config.fine_width, config.hidden_size
+        self.register_buffer("window", torch.hann_window(config.mel_window_samples), False)
+        filters = mel_filters(
+            config.num_mel_bins,
+            config.mel_window_samples,
+            config.sample_rate_hz,
+            config.mel_range_hz,
+        )
+        self.register_buffer("mel_filters", filters, False)
+        self.first = nn.Conv1d(config.num_mel_bins, fine, _CONV_KERNEL, padding=_CONV_REACH)
+        self.fine = _blocks(fine, config.fine_layers[0], config)
+        self.down = nn.Linear(config.frames_per_code * fine, width)
+        self.blocks = _blocks(width, config.num_layers[0], config)
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, config.code_width)
+
+    def forward(
+        self, waveform: Float[Tensor, "batch samples"]
+    ) -> Float[Tensor, "batch codes code_width"]:
+        """One vector for every started code."""
+        mel = self.log_mel(waveform).to(self.first.weight.dtype)
+        hidden = self.fine(self.first(mel.transpose(1, 2)).transpose(1, 2))
+        batch, frames, fine = hidden.shape
+        per_code = self.config.frames_per_code
+        hidden = self.down(hidden.reshape(batch, frames // per_code, per_code * fine))
+        vectors: Tensor = self.out(self.norm(self.blocks(hidden)))
+        return vectors
+
+    def log_mel(
+        self, waveform: Float[Tensor, "batch samples"]
+    ) -> Float[Tensor, "batch frames mel_bins"]:
+        """Log-mel spectrum, `frames_per_code` for every started code, about -1 to 1."""
+        config = self.config
+        missing = -waveform.shape[-1] % config.samples_per_code
+        edge = (config.mel_window_samples - config.hop_samples) // 2
+        padded = functional.pad(waveform.float(), (edge, missing + edge))
+        pieces = padded.unfold(-1, config.mel_window_samples, config.hop_samples)
+        power = torch.fft.rfft(pieces * self.window).abs()
+        mel: Tensor = (power @ self.mel_filters).clamp_min(_MEL_FLOOR)
+        return mel.log() / 4 + 0.5
+
+
+class PieceDecoder(nn.Module):
+    """A vector a code to sound."""
+
+    window: Tensor
+
+    def __init__(self, config: MelCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        fine, width = config.fine_width, config.hidden_size
+        self.first = nn.Conv1d(config.code_width, width, _CONV_KERNEL, padding=_CONV_REACH)
+        before = config.num_layers[1] // 2
+        self.before = _blocks(width, before, config)
+        self.attention = NearbyAttention(width, config.num_heads, config.attention_reach)
+        self.after = _blocks(width, config.num_layers[1] - before, config)
+        self.up = nn.Linear(width, config.frames_per_code * fine)
+        self.fine = _blocks(fine, config.fine_layers[1], config)
+        self.norm = nn.LayerNorm(fine)
+        self.out = nn.Linear(fine, config.window_samples + 2)
+        self.register_buffer("window", torch.hann_window(config.window_samples), False)
+
+    def forward(
+        self, vectors: Float[Tensor, "batch codes code_width"]
+    ) -> Float[Tensor, "batch samples"]:
+        """The waveform, in float32."""
+        config = self.config
+        hidden = self.first(vectors.transpose(1, 2)).transpose(1, 2)
+        hidden = self.after(self.attention(self.before(hidden)))
+        batch, codes, _ = hidden.shape
+        frames = self.up(hidden).reshape(batch, codes * config.frames_per_code, config.fine_width)
+        log_magnitude, phase = self.out(self.norm(self.fine(frames))).float().chunk(2, dim=-1)
+        magnitude = log_magnitude.clamp(max=_MAX_LOG_MAGNITUDE).exp()
+        return overlap_add(torch.polar(magnitude, phase), self.window, config.hop_samples)
+
+
+class ConvBlock(nn.Module):
+    """A wide convolution per channel, then two linear maps, scaled and added to their input."""
+
+    def __init__(self, width: int, ffn_factor: int, scale: float) -> None:
+        super().__init__()
+        self.near = nn.Conv1d(width, width, _CONV_KERNEL, padding=_CONV_REACH, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, ffn_factor * width)
+        self.down = nn.Linear(ffn_factor * width, width)
+        self.gamma = nn.Parameter(torch.full((width,), scale))
+
+    def forward(
+        self, hidden: Float[Tensor, "batch frames width"]
+    ) -> Float[Tensor, "batch frames width"]:
+        """Apply the block."""
+        inner = self.norm(self.near(hidden.transpose(1, 2)).transpose(1, 2))
+        output: Tensor = hidden + self.gamma * self.down(functional.gelu(self.up(inner)))
+        return output
+
+
+class NearbyAttention(nn.Module):
+    """Attention of every code to those near it, by rotary distance, added to its input."""
+
+    def __init__(self, width: int, num_heads: int, reach: int) -> None:
+        super().__init__()
+        self.num_heads, self.reach = num_heads, reach
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, hidden: Float[Tensor, "batch codes width"]
+    ) -> Float[Tensor, "batch codes width"]:
+        """Apply the block."""
+        batch, codes, width = hidden.shape
+        split = self.qkv(self.norm(hidden)).view(batch, codes, 3, self.num_heads, -1)
+        queries, keys, values = split.permute(2, 0, 3, 1, 4)  # [batch, heads, codes, channels]
+        place = torch.arange(codes, device=hidden.device)
+        near = (place[:, None] - place).abs() <= self.reach
+        mixed = functional.scaled_dot_product_attention(
+            _turned(queries, place), _turned(keys, place), values, attn_mask=near
+        )
+        output: Tensor = hidden + self.out(mixed.transpose(1, 2).reshape(batch, codes, width))
+        return output
+
+
+def _turned(
+    channels: Float[Tensor, "batch heads codes channels"], place: Int[Tensor, " codes"]
+) -> Float[Tensor, "batch heads codes channels"]:
+    """Rotary embedding: halves of the channels are pairs."""
+    half = channels.shape[-1] // 2
+    steps = torch.arange(half, device=channels.device)
+    angles = place[:, None] * _ROPE_BASE ** (-steps / half)
+    cos, sin = angles.cos().to(channels.dtype), angles.sin().to(channels.dtype)
+    first, second = channels.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+def _blocks(width: int, count: int, config: MelCodecConfig) -> nn.Sequential:
+    return nn.Sequential(*(ConvBlock(width, config.ffn_factor, 1 / count) for _ in range(count)))
