@@ -369,6 +369,26 @@ class TalkerConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TimedTalkerConfig:
+    """The talker of mini: what it reads, and the voices it has."""
+
+    talker: TalkerConfig
+    voices: tuple[str, ...]
+    """Names; each is one id of the text vocabulary, behind the characters."""
+    characters: str = " '-.,?!abcdefghijklmnopqrstuvwxyz"
+    """What can be said, in the order of its ids."""
+
+    def __post_init__(self) -> None:
+        needed = len(self.characters) + len(self.voices)
+        _require(
+            self.talker.text_vocab_size >= needed,
+            f"text_vocab_size is {self.talker.text_vocab_size}; need {needed} for "
+            f"{len(self.characters)} characters and {len(self.voices)} voices",
+        )
+        _require(len(self.voices) >= 1, "there is no voice; need one or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CodecConfig:
     """The codec WavTokenizer; defaults are those of the large one with 40 codes a second."""
 
@@ -475,6 +495,21 @@ class MelCodecConfig:
     def codes_per_second(self) -> float:
         """Codes of a second of sound."""
         return self.sample_rate_hz / self.samples_per_code
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeakerConfig:
+    """The speech head of mini."""
+
+    talker: TimedTalkerConfig
+    codec: MelCodecConfig
+
+    def __post_init__(self) -> None:
+        _require(
+            self.talker.talker.num_codes == self.codec.num_codes,
+            f"the talker writes {self.talker.talker.num_codes} codes, the codec has "
+            f"{self.codec.num_codes}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from unimoe.heads.moe_tts import MoETTS
 from unimoe.heads.released_speech import collate_speech_released
 from unimoe.heads.speech_rows import IGNORED, SpeechBatch, SpeechExample, collate_speech
 from unimoe.heads.top2 import route_top2
-from unimoe.infer.cache import KVCache
+from unimoe.nn.cache import KVCache
 
 LONG = SpeechExample(
     voice_ids=[7, 3], text_ids=[8, 9, 2, 1], context_codes=[3, 4], codes=[1, 2, 5, 5, 0]

@@ -10,7 +10,7 @@ from unimoe.heads.moe_tts import MoETTS
 from unimoe.heads.released_speech import collate_speech_released, write_codes_released
 from unimoe.heads.speech_rows import Control, SpeechExample, collate_speech
 from unimoe.heads.write_codes import write_codes
-from unimoe.infer.cache import KVCache
+from unimoe.nn.cache import KVCache
 
 SAY = SpeechExample(voice_ids=[7, 3], text_ids=[8, 9, 2, 1], context_codes=[3, 4])
 END = Control.CODES_END.code(TINY)

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from unimoe.checkpoint.weights import load_model
 from unimoe.errors import RequestError
 from unimoe.infer import engine
-from unimoe.infer.cache import KVCache
 from unimoe.infer.engine import generate
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.model.omni import OmniModel
+from unimoe.nn.cache import KVCache
 from unimoe.recipes.tiny import tiny_config
 from unimoe.tokens.batch import collate
 from unimoe.tokens.sequence import Sample
@@ -132,7 +132,7 @@ def test_cancelling_leaves_nothing_behind_and_running_again_gives_the_same(model
 
 
 def test_memory_grows_with_the_answer_and_not_with_its_limit(model, monkeypatch):
-    monkeypatch.setattr("unimoe.infer.cache.GROWTH_TOKENS", 4)
+    monkeypatch.setattr("unimoe.nn.cache.GROWTH_TOKENS", 4)
     caches = []
 
     class WatchedCache(KVCache):
@@ -152,7 +152,7 @@ def test_memory_grows_with_the_answer_and_not_with_its_limit(model, monkeypatch)
 
 
 def test_growing_memory_gives_padded_rows_the_same_tokens(model, monkeypatch):
-    monkeypatch.setattr("unimoe.infer.cache.GROWTH_TOKENS", 4)
+    monkeypatch.setattr("unimoe.nn.cache.GROWTH_TOKENS", 4)
     assert generate(model, prompts(*CASES), GREEDY).tokens() == [recorded(case) for case in CASES]
 
 

@@ -9,8 +9,8 @@ from transformers.models.llama import LlamaConfig, LlamaForCausalLM
 from transformers.models.qwen2 import Qwen2Config, Qwen2ForCausalLM
 
 from unimoe.config import CoreConfig, MoEConfig, RouterConfig
-from unimoe.infer.cache import KVCache
 from unimoe.model.core import CoreOutput, LanguageCore
+from unimoe.nn.cache import KVCache
 
 DENSE = CoreConfig(
     vocab_size=50,

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unimoe.checkpoint.weights import load_model
-from unimoe.infer.cache import KVCache
 from unimoe.model.omni import OmniModel, OmniOutput
+from unimoe.nn.cache import KVCache
 
 FOLDER = Path(__file__).parents[1] / "golden" / "checkpoint_understanding"
 CASES = ["0", "1", "2", "3", "4", "5"]

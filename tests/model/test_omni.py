@@ -6,8 +6,8 @@ from torch import Tensor
 
 from unimoe.config import OmniConfig
 from unimoe.errors import RequestError
-from unimoe.infer.cache import KVCache
 from unimoe.model.omni import INITIAL_STD, OmniModel
+from unimoe.nn.cache import KVCache
 from unimoe.recipes.tiny import tiny_config
 from unimoe.tokens.batch import collate, pack
 from unimoe.tokens.sequence import Sample

@@ -50,9 +50,18 @@ class Top2MoE(nn.Module):
             noise=noise,
             is_real=None if is_real is None else is_real.flatten(),
         )
-        weights = routing.weights.to(hidden.dtype)
-        mixed = routed_experts(tokens, routing.mask, weights, self.gate_up, self.down)
-        return mixed.view_as(hidden)
+        # Experts have a gradient of their own, which autocast does not reach into.
+        kind, dtype = hidden.device.type, hidden.dtype
+        if torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+        mixed = routed_experts(
+            tokens.to(dtype),
+            routing.mask,
+            routing.weights.to(dtype),
+            self.gate_up.to(dtype),
+            self.down.to(dtype),
+        )
+        return mixed.view_as(hidden).to(hidden.dtype)
 
 
 def route_top2(

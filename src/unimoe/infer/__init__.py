@@ -1,10 +1,10 @@
 """From a prompt to an answer: cache, sampling, generation, chat."""
 
-from unimoe.infer.cache import KVCache
 from unimoe.infer.engine import Generation, Step, generate
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.infer.session import ChatAnswer, OmniInference, TextDelta
 from unimoe.infer.usage import Usage
+from unimoe.nn.cache import KVCache
 
 __all__ = [
     "ChatAnswer",

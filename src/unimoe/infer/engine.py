@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unimoe.errors import RequestError
-from unimoe.infer.cache import KVCache
 from unimoe.infer.expert_use import ANSWER, ExpertUseByGroup, token_groups
 from unimoe.infer.sampling import Sampler, SamplingOptions, check_number, choose_tokens
 from unimoe.infer.usage import FinishReason, RoutingTally, Usage
 from unimoe.model.omni import OmniModel, OmniOutput
+from unimoe.nn.cache import KVCache
 from unimoe.tokens.batch import OmniBatch
 from unimoe.tokens.sequence import count_tokens
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unimoe.errors import RequestError
-from unimoe.infer.cache import GROWTH_TOKENS, KVCache
+from unimoe.nn.cache import GROWTH_TOKENS, KVCache
 
 
 def keys_of(batch, num_tokens, *, start=0.0):

@@ -1,0 +1,181 @@
+"""The speech head of mini: sentences become codes, codes become sound while they come.
+
+In:  a sentence of letters, a voice.  Out: codes int, one by one; sound float32 [samples] in pieces.
+Axes: samples = at the codec's rate; codes = so many of them each.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor, nn
+
+from unimoe.config import SpeakerConfig
+from unimoe.errors import RequestError
+from unimoe.heads.mel_codec import MelCodec
+from unimoe.heads.speech_rows import SpeechExample, collate_speech
+from unimoe.heads.timed_talker import TimedTalker, moments_of
+from unimoe.nn.cache import KVCache
+
+_PIECE_CODES = 20
+"""Half a second of sound is decoded at once."""
+_MAX_CODES = 1200
+_MAX_ROWS = 4096
+_SLOWEST, _FASTEST = 0.4, 2.5
+_CANDIDATES = 40
+
+
+class Speaker(nn.Module):
+    """Talker and codec."""
+
+    def __init__(self, config: SpeakerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.talker = TimedTalker(config.talker)
+        self.codec = MelCodec(config.codec)
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names of the voices it has."""
+        return self.config.talker.voices
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of its sound."""
+        return self.config.codec.sample_rate_hz
+
+    @property
+    def codes_per_second(self) -> float:
+        """Codes of a second of sound."""
+        return self.config.codec.codes_per_second
+
+    @torch.no_grad()
+    def write(
+        self,
+        text: str,
+        *,
+        voice: str,
+        pace: float = 1.0,
+        context: Sequence[int] = (),
+        temperature: float = 0.7,
+        seed: int | None = None,
+    ) -> Iterator[int]:
+        """The codes of a sentence, one by one.
+
+        Args:
+            text: of the characters the talker knows; case is not heard.
+            voice: one of `voices`.
+            pace: of speech; 1.2 takes 1.2 times less time.
+            context: the last codes of the sentence before, or none.
+            temperature: of the draw; 0 takes the likeliest code.
+            seed: of the draw; None: a new one.
+
+        Raises:
+            RequestError: a character or voice it does not know, nothing to say, an impossible
+                pace, or more than 30 s of speech.
+        """
+        if not _SLOWEST <= pace <= _FASTEST:
+            raise RequestError(f"pace is {pace}; need {_SLOWEST} to {_FASTEST}")
+        config = self.config.talker
+        example = SpeechExample(
+            voice_ids=[self._voice_id(voice)],
+            text_ids=text_ids(text, config.characters),
+            context_codes=list(context),
+        )
+        generator = torch.Generator().manual_seed(_seed(seed))
+        cache = KVCache(config.talker.num_layers, max_length=_MAX_ROWS)
+        talker = self.talker
+        rows = collate_speech([example], config.talker)
+        # The last row, CODES_START, waits for the first letter.
+        inputs = talker.talker.embed(rows.ids, rows.is_text)
+        prompt = talker(inputs[:, :-1], rows.visible[:, :-1, :-1], cache=cache)
+        count = len(example.text_ids)
+        durations = talker.durations(prompt[:, -1 - count : -1]) / pace
+        whole = rounded_durations(durations[0])
+        num_codes = int(whole.sum())
+        if num_codes > _MAX_CODES:
+            raise RequestError(
+                f"{text[:40]!r}… would take {num_codes / self.codes_per_second:.0f} s; a sentence "
+                f"has at most {_MAX_CODES / self.codes_per_second:.0f} s. Cut it"
+            )
+        ids = torch.tensor([list(example.text_ids)])
+        said = talker.said_at(talker.letters_near(ids), moments_of(whole[None]))
+        row, is_text = inputs[:, -1:], torch.zeros(1, 1, dtype=torch.bool)
+        for moment in range(num_codes):
+            states = talker(row + said[:, moment, None], None, cache=cache)
+            logits = talker.talker.head(states[0, -1])[: config.talker.num_codes]
+            code = _drawn(logits.float(), temperature, generator)
+            yield code
+            row = talker.talker.embed(torch.tensor([[code]]), is_text)
+
+    @torch.no_grad()
+    def sound(self, codes: Iterable[int]) -> Iterator[Float32[np.ndarray, " samples"]]:
+        """The sound of codes, in pieces, as soon as their neighbours are there.
+
+        All pieces together are what decoding at once gives.
+        """
+        reach, per_code = self.codec.reach, self.config.codec.samples_per_code
+        known: list[int] = []
+        done = 0
+
+        def piece(until: int) -> Float32[np.ndarray, " samples"]:
+            start = max(0, done - reach)
+            near = torch.tensor([known[start : until + reach]])
+            samples: Tensor = self.codec.decode(near)[0]
+            kept = samples[(done - start) * per_code : (until - start) * per_code]
+            return kept.numpy()
+
+        for code in codes:
+            known.append(code)
+            if len(known) >= done + _PIECE_CODES + reach:
+                yield piece(done + _PIECE_CODES)
+                done += _PIECE_CODES
+        if len(known) > done:
+            yield piece(len(known))
+
+    def _voice_id(self, voice: str) -> int:
+        config = self.config.talker
+        if voice not in config.voices:
+            raise RequestError(f"no voice {voice!r}; there are {', '.join(config.voices)}")
+        return len(config.characters) + config.voices.index(voice)
+
+
+def text_ids(text: str, characters: str) -> list[int]:
+    """The ids of a sentence.
+
+    Raises:
+        RequestError: it is empty, or holds another character.
+    """
+    plain = text.lower()
+    wrong = sorted(set(plain) - set(characters))
+    if wrong or not plain.strip():
+        raise RequestError(
+            f"{text[:60]!r} cannot be said: it holds {wrong or 'nothing'}; need some of "
+            f"{characters!r}. Write numbers and signs as words"
+        )
+    return [characters.index(character) for character in plain]
+
+
+def rounded_durations(
+    durations: Float32[Tensor, " characters"],
+) -> Tensor:
+    """Whole codes whose running sums are the rounded sums; at least one in all."""
+    ends = durations.double().cumsum(0).round().long()
+    ends[-1] = ends[-1].clamp_min(1)
+    return torch.diff(ends, prepend=ends.new_zeros(1))
+
+
+def _drawn(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    best = logits.topk(min(_CANDIDATES, len(logits)))
+    chances = (best.values / temperature).softmax(-1)
+    return int(best.indices[torch.multinomial(chances, 1, generator=generator)])
+
+
+def _seed(seed: int | None) -> int:
+    return secrets.randbelow(2**31) if seed is None else seed
