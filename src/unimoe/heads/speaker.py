@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 
 from unimoe.config import SpeakerConfig
@@ -27,6 +28,15 @@ _MAX_CODES = 1200
 _MAX_ROWS = 4096
 _SLOWEST, _FASTEST = 0.4, 2.5
 _CANDIDATES = 40
+
+
+class _Prompt(NamedTuple):
+    """What a sentence begins with."""
+
+    start: Float[Tensor, " hidden"]
+    """The row that writes the first code, without its letter."""
+    said: Float[Tensor, "codes hidden"]
+    """The letter of every code."""
 
 
 class Speaker(nn.Module):
@@ -53,7 +63,6 @@ class Speaker(nn.Module):
         """Codes of a second of sound."""
         return self.config.codec.codes_per_second
 
-    @torch.no_grad()
     def write(
         self,
         text: str,
@@ -88,31 +97,39 @@ class Speaker(nn.Module):
         )
         generator = torch.Generator().manual_seed(_seed(seed))
         cache = KVCache(config.talker.num_layers, max_length=_MAX_ROWS)
-        talker = self.talker
-        rows = collate_speech([example], config.talker)
-        # The last row, CODES_START, waits for the first letter.
-        inputs = talker.talker.embed(rows.ids, rows.is_text)
-        prompt = talker(inputs[:, :-1], rows.visible[:, :-1, :-1], cache=cache)
-        count = len(example.text_ids)
-        durations = talker.durations(prompt[:, -1 - count : -1]) / pace
-        whole = rounded_durations(durations[0])
-        num_codes = int(whole.sum())
-        if num_codes > _MAX_CODES:
+        prompt = self._read(example, pace, cache)
+        if len(prompt.said) > _MAX_CODES:
             raise RequestError(
-                f"{text[:40]!r}… would take {num_codes / self.codes_per_second:.0f} s; a sentence "
-                f"has at most {_MAX_CODES / self.codes_per_second:.0f} s. Cut it"
+                f"{text[:40]!r}… would take {len(prompt.said) / self.codes_per_second:.0f} s; a "
+                f"sentence has at most {_MAX_CODES / self.codes_per_second:.0f} s. Cut it"
             )
-        ids = torch.tensor([list(example.text_ids)])
-        said = talker.said_at(talker.letters_near(ids), moments_of(whole[None]))
-        row, is_text = inputs[:, -1:], torch.zeros(1, 1, dtype=torch.bool)
-        for moment in range(num_codes):
-            states = talker(row + said[:, moment, None], None, cache=cache)
-            logits = talker.talker.head(states[0, -1])[: config.talker.num_codes]
-            code = _drawn(logits.float(), temperature, generator)
+        row = prompt.start
+        for letter in prompt.said:
+            logits = self._logits(row + letter, cache)
+            code = _drawn(logits, temperature, generator)
             yield code
-            row = talker.talker.embed(torch.tensor([[code]]), is_text)
+            row = self.talker.talker.code_embedding.weight[code]
 
     @torch.no_grad()
+    def _read(self, example: SpeechExample, pace: float, cache: KVCache) -> _Prompt:
+        """Put all before the codes into the cache."""
+        talker = self.talker
+        rows = collate_speech([example], self.config.talker.talker)
+        inputs = talker.talker.embed(rows.ids, rows.is_text)
+        # The last row, CODES_START, waits for the first letter.
+        states = talker(inputs[:, :-1], rows.visible[:, :-1, :-1], cache=cache)
+        ids = torch.tensor([list(example.text_ids)])
+        lasting = talker.durations(states[:, -1 - ids.shape[1] : -1]) / pace
+        moments = moments_of(rounded_durations(lasting[0])[None])
+        near = talker.letters_near(ids, torch.ones_like(ids, dtype=torch.bool))
+        return _Prompt(inputs[0, -1], talker.said_at(near, moments)[0])
+
+    @torch.no_grad()
+    def _logits(self, row: Float[Tensor, " hidden"], cache: KVCache) -> Float[Tensor, " codes"]:
+        states = self.talker(row[None, None], None, cache=cache)
+        logits: Tensor = self.talker.talker.head(states[0, -1])
+        return logits[: self.config.codec.num_codes].float()
+
     def sound(self, codes: Iterable[int]) -> Iterator[Float32[np.ndarray, " samples"]]:
         """The sound of codes, in pieces, as soon as their neighbours are there.
 
@@ -124,8 +141,8 @@ class Speaker(nn.Module):
 
         def piece(until: int) -> Float32[np.ndarray, " samples"]:
             start = max(0, done - reach)
-            near = torch.tensor([known[start : until + reach]])
-            samples: Tensor = self.codec.decode(near)[0]
+            with torch.no_grad():
+                samples = self.codec.decode(torch.tensor([known[start : until + reach]]))[0]
             kept = samples[(done - start) * per_code : (until - start) * per_code]
             return kept.numpy()
 
@@ -160,9 +177,7 @@ def text_ids(text: str, characters: str) -> list[int]:
     return [characters.index(character) for character in plain]
 
 
-def rounded_durations(
-    durations: Float32[Tensor, " characters"],
-) -> Tensor:
+def rounded_durations(durations: Float[Tensor, " characters"]) -> Int[Tensor, " characters"]:
     """Whole codes whose running sums are the rounded sums; at least one in all."""
     ends = durations.double().cumsum(0).round().long()
     ends[-1] = ends[-1].clamp_min(1)

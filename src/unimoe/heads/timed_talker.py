@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
@@ -81,10 +81,12 @@ class TimedTalker(nn.Module):
         )
 
     def letters_near(
-        self, text_ids: Int[Tensor, "batch characters"]
+        self,
+        text_ids: Int[Tensor, "batch characters"],
+        is_character: Bool[Tensor, "batch characters"],
     ) -> Float[Tensor, "batch characters hidden"]:
-        """Every character with its neighbours."""
-        embeddings = self.talker.text_embedding(text_ids)
+        """Every character with its neighbours; padding is nobody's neighbour."""
+        embeddings = self.talker.text_embedding(text_ids) * is_character[..., None]
         near: Tensor = self.near(embeddings.transpose(1, 2)).transpose(1, 2)
         return near
 
@@ -172,7 +174,8 @@ def timed_losses(
         ids = torch.where(is_lost, torch.randint_like(ids, model.config.talker.num_codes), ids)
     inputs = model.talker.embed(ids, rows.is_text)
     moments = moments_of(batch.durations)
-    said = model.said_at(model.letters_near(batch.text_ids), moments)
+    is_character = torch.arange(batch.durations.shape[1]) < _num_characters(batch)[:, None]
+    said = model.said_at(model.letters_near(batch.text_ids, is_character), moments)
     place = batch.code_starts[:, None] + torch.arange(said.shape[1])
     is_said = torch.arange(said.shape[1]) < batch.durations.sum(1)[:, None]
     example = torch.arange(len(place))[:, None].expand_as(place)[is_said]
@@ -181,7 +184,6 @@ def timed_losses(
     )
     states = model(inputs, rows.visible, is_real=rows.is_real)
     logits = model.talker.head(states[is_code]).float()
-    is_character = torch.arange(batch.durations.shape[1]) < _num_characters(batch)[:, None]
     at_text = batch.text_starts[:, None] + torch.arange(batch.durations.shape[1])
     text_states = states.gather(
         1,

@@ -76,7 +76,7 @@ class LogMel(nn.Module):
         super().__init__()
         self.hop_samples = window_samples // 4
         self.register_buffer("window", torch.hann_window(window_samples), False)
-        filters = mel_filters(num_bins, window_samples, sample_rate_hz, (0, sample_rate_hz / 2))
+        filters = mel_filters(num_bins, window_samples, sample_rate_hz, (0.0, sample_rate_hz / 2))
         self.register_buffer("filters", filters, False)
 
     def forward(
