@@ -333,6 +333,7 @@ class TalkerConfig:
     num_heads: int = 14
     num_kv_heads: int = 2
     num_experts: int = 4
+    """1: dense."""
     expert_width: int = 4864
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
@@ -355,7 +356,7 @@ class TalkerConfig:
             self.hidden_size >= 1 and self.hidden_size % (2 * self.num_heads) == 0,
             f"hidden_size {self.hidden_size} is no multiple of twice num_heads {self.num_heads}",
         )
-        _require(self.num_experts >= 2, f"num_experts is {self.num_experts}; need 2 or more")
+        _require(self.num_experts >= 1, f"num_experts is {self.num_experts}; need 1 or more")
         _require(
             self.capacity_factor is None or self.capacity_factor > 0,
             f"capacity_factor is {self.capacity_factor}; need more than 0, or None",

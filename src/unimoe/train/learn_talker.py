@@ -8,7 +8,7 @@ Axes: codes, characters = of all sentences one after the other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -205,3 +205,21 @@ def start_from_codebook(model: TimedTalker, codec: MelCodec) -> None:
     for weight in (model.talker.code_embedding.weight, model.talker.head.weight):
         projection = torch.randn(table.shape[1], weight.shape[1]) / table.shape[1] ** 0.5
         weight[: len(table)] = table @ projection * weight.std()
+
+
+@torch.no_grad()
+def take_dense(model: TimedTalker, dense: Mapping[str, Tensor]) -> None:
+    """Start every expert as the dense block: whichever two are taken, the sum is what it was.
+
+    Gates are new; of what the dense talker learned only its gate, which had no choice, is left.
+
+    Args:
+        model: the mixture.
+        dense: parameters of the same talker with one expert.
+    """
+    for name, parameter in model.named_parameters():
+        if name.endswith("moe.gate.weight"):
+            continue
+        values = dense[name]
+        is_expert = name.endswith(("moe.gate_up", "moe.down"))
+        parameter.copy_(values.expand_as(parameter) if is_expert else values)
