@@ -413,7 +413,7 @@ def evaluate(
     Interrupted, it goes on where it stopped when called again; tasks can be added one by one.
     """
     from unimoe.evals.suite import EvalOptions
-    from unimoe.evals.tasks.mini_run import evaluate_mini, mini_data
+    from unimoe.evals.tasks.mini_run import evaluate_mini, mini_data, speaker_of
 
     options = EvalOptions(
         data=mini_data() if data_folder is None else Path(data_folder),
@@ -431,6 +431,7 @@ def evaluate(
         command=f"unimoe {shlex.join(sys.argv[1:])}",
         thresholds=tuple(top_p_routing or (None,)),
         baselines=tuple(baseline or ()),
+        speaker=speaker_of(model),
         progress=_show_progress,
     )
     print(report, end="")
