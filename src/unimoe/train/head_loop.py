@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -51,6 +51,7 @@ class HeadLoss(NamedTuple):
     """For the record."""
 
 
+@runtime_checkable
 class HeadObjective(Protocol[HeadT, BatchT]):
     """What a batch is to minimise."""
 
