@@ -11,7 +11,7 @@
                 modalities, then routers and shared experts learn
     mixed       the whole mixture learns on everything
     annealing   the same at a lower rate on a balanced mixture
-    codec, …    what speaks: see `recipes/mini_speech.py`
+    codec, …    what speaks: see `recipes/speech.py`
 
 Towers are frozen in all stages: their states are computed once and kept. Connectors are frozen
 once they are aligned: stages through the core undo what alignment taught them (docs/log.md).
@@ -38,7 +38,7 @@ from unimoe.model.omni import OmniModel
 from unimoe.model.specialists import specialist_moe, take_expert, with_deltas
 from unimoe.parts import cache_directory
 from unimoe.recipes.mini_routing import Teaching, aim_at_modalities
-from unimoe.recipes.mini_speech import speech_stages
+from unimoe.recipes.mini_speech import mini_speech
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.align import WordAlignment, words_said
 from unimoe.train.console import PreparationConsole
@@ -133,7 +133,7 @@ def mini_stages() -> dict[str, Stage[Any]]:
             lambda runs: _trained_mixture(runs, "routing", "mixed"),
             finish=lambda model, runs: export_trained(model, runs / "trained"),
         ),
-        **speech_stages(),
+        **mini_speech().stages(),
     }
 
 
