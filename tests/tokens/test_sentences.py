@@ -55,7 +55,7 @@ def test_a_long_sentence_is_cut_at_commas_then_conjunctions_then_words() -> None
         "four five six seven",
     ]
     assert cut_long("One two three four and five six", 24) == ["One two three four", "and five six"]
-    assert cut_long("One two three four five six", 20) == ["One two three four", "five six"]
+    assert cut_long("One two three four five six", 20) == ["One two three", "four five six"]
     assert cut_long("x" * 50, 20) == ["x" * 20, "x" * 20, "x" * 10]
 
 

@@ -18,7 +18,7 @@ from unimoe.tokens.spoken_form import NEVER_LAST
 
 DEFAULT_MAX_CHARACTERS = 160
 """Of a piece; about ten seconds of speech."""
-_LEAST_CHARACTERS = 20
+LEAST_CHARACTERS = 20
 _LEAST_WORDS = 3
 _CLOSING = "\"'”’»)\\]*_`"  # noqa: RUF001
 # An end of a sentence and what stands next; or the end of a line before a new block.
@@ -49,10 +49,10 @@ class SentenceStream:
     """
 
     def __init__(self, max_characters: int = DEFAULT_MAX_CHARACTERS) -> None:
-        if max_characters < _LEAST_CHARACTERS:
+        if max_characters < LEAST_CHARACTERS:
             raise RequestError(
                 f"sentences of {max_characters} characters at most are no sentences; "
-                f"need {_LEAST_CHARACTERS} or more"
+                f"need {LEAST_CHARACTERS} or more"
             )
         self._max_characters = max_characters
         self._text = ""
@@ -92,10 +92,16 @@ def cut_long(sentence: str, max_characters: int) -> list[str]:
     pieces: list[str] = []
     rest = sentence.strip()
     while len(rest) > max_characters:
-        end = _late_cut(rest, max_characters)
+        end = _late_cut(rest, min(max_characters, _last_words_start(rest)))
         pieces.append(rest[:end].rstrip())
         rest = rest[end:].lstrip()
     return [*pieces, rest] if rest else pieces
+
+
+def _last_words_start(text: str) -> int:
+    """Where the last three words begin, which are not cut off alone."""
+    rest, *last = text.rsplit(maxsplit=_LEAST_WORDS)
+    return len(rest) + 1 if len(last) == _LEAST_WORDS and " " in rest.strip() else len(text)
 
 
 def _piece_end(text: str, max_characters: int) -> int | None:
