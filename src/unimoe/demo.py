@@ -57,7 +57,7 @@ TOUR = (
 
 def tour(model: OmniInference) -> Iterator[Answered]:
     """Ask all questions of the tour, greedily."""
-    forms = ("text",) if model.model.speaker is None else ("text", "speech")
+    forms = ("text",) if model.speaker is None else ("text", "speech")
     for question in TOUR:
         media = {
             kind: sample(file)

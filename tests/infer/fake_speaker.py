@@ -18,7 +18,6 @@ class Said(NamedTuple):
     text: str
     voice: str
     pace: float
-    pitch: float
     context: tuple[int, ...]
     seed: int | None
 
@@ -47,11 +46,10 @@ class FakeSpeaker(torch.nn.Module):
         *,
         voice: str,
         pace: float = 1.0,
-        pitch: float = 1.0,
         context: Sequence[int] = (),
         seed: int | None = None,
     ) -> Iterator[int]:
-        self.said.append(Said(text, voice, pace, pitch, tuple(context), seed))
+        self.said.append(Said(text, voice, pace, tuple(context), seed))
         return self._codes(text, pace, seed or 0)
 
     def _codes(self, text: str, pace: float, seed: int) -> Iterator[int]:

@@ -1,13 +1,16 @@
 """A session that speaks: text and speech together, and nothing of it where there is no head."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
+from heads.made_speakers import small_speaker
 
 from tests.infer.fake_speaker import FakeSpeaker
 from unimoe.cli import main
 from unimoe.demo import page, said, tour
 from unimoe.errors import RequestError
+from unimoe.heads.head_files import write_head
 from unimoe.infer.engine import Generation, Step
 from unimoe.infer.session import ChatAnswer, OmniInference, TextDelta
 from unimoe.infer.speech import SpeechChunk, SpeechOptions
@@ -49,9 +52,9 @@ def tiny_session(tiny_directory) -> OmniInference:
 
 @pytest.fixture
 def session(tiny_session: OmniInference) -> Iterator[OmniInference]:
-    tiny_session.model.speaker = FakeSpeaker()
+    tiny_session.speaker = FakeSpeaker()
     yield tiny_session
-    tiny_session.model.speaker = None
+    tiny_session.speaker = None
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def test_an_answer_is_spoken_whole(session, answers) -> None:
     assert answer.speech.sample_rate_hz == 24_000
     assert answer.speech.seconds == pytest.approx(answer.usage.speech.seconds)
     assert answer.usage.speech.num_sentences == 3
-    assert {(said.voice, said.pace) for said in session.model.speaker.said} == {("man", 1.2)}
+    assert {(said.voice, said.pace) for said in session.speaker.said} == {("man", 1.2)}
 
 
 def test_speech_comes_while_the_text_still_does(session, answers) -> None:
@@ -91,7 +94,7 @@ def test_text_alone_is_not_spoken(session, answers) -> None:
     answers(PLAIN)
     answer = session.chat("?")
     assert answer.speech is answer.usage.speech is None
-    assert session.model.speaker.said == []
+    assert session.speaker.said == []
 
 
 def test_the_model_chooses_the_voice_of_what_it_marks(session, answers) -> None:
@@ -101,7 +104,7 @@ def test_the_model_chooses_the_voice_of_what_it_marks(session, answers) -> None:
     )
     answer = session.chat("?", output_form=BOTH)
     assert answer.text == "She says this: I am the man here. Then she goes."
-    assert [(said.text, said.voice) for said in session.model.speaker.said] == [
+    assert [(said.text, said.voice) for said in session.speaker.said] == [
         ("She says this,", "woman"),
         ("I am the man here.", "man"),
         ("Then she goes.", "woman"),
@@ -110,12 +113,12 @@ def test_the_model_chooses_the_voice_of_what_it_marks(session, answers) -> None:
 
 def test_a_closed_stream_speaks_no_more(session, answers) -> None:
     answers(PLAIN)
-    session.model.speaker.faults = {"first": ["endless"] * 9}
+    session.speaker.faults = {"first": ["endless"] * 9}
     events = session.stream("?", output_form=BOTH)
-    while not session.model.speaker.said:
+    while not session.speaker.said:
         next(events)
     events.close()
-    assert len(session.model.speaker.said) == session.model.speaker.num_closed == 1
+    assert len(session.speaker.said) == session.speaker.num_closed == 1
     assert list(events) == []
 
 
@@ -143,7 +146,7 @@ def test_a_long_answer_is_refused_where_long_form_is_off(session, answers) -> No
 
 def test_a_text_is_said_as_it_stands(session) -> None:
     speech = session.say("It costs $5.", SpeechOptions(voice="robot"))
-    assert session.model.speaker.said[0].text == "It costs five dollars."
+    assert session.speaker.said[0].text == "It costs five dollars."
     assert 0.5 < speech.seconds < 3
 
 
@@ -174,3 +177,20 @@ def test_the_tour_says_its_answers(session, answers) -> None:
     assert "data:audio/mpeg;base64," in page([first], "a tour")
     assert said([first]).seconds > first.speech.seconds
     assert said([first._replace(speech=None)]) is None
+
+
+def test_a_speaker_that_lies_in_the_checkpoint_speaks(tiny_directory, tmp_path):
+    directory = tmp_path / "checkpoint"
+    shutil.copytree(tiny_directory, directory)
+    speaker = small_speaker()
+    write_head(speaker, speaker.config, directory, "speaker")
+    model = OmniInference(directory)
+    text, speech, image = model.chat(
+        "Hello", output_form=BOTH, voice="bob", max_new_tokens=4, seed=1
+    )
+    assert text.strip()
+    assert image is None
+    assert speech.sample_rate_hz == 24_000
+    again = model.chat("Hello", output_form=BOTH, voice="bob", max_new_tokens=4, seed=1)
+    assert (again.speech.samples == speech.samples).all()
+    assert len(model.say("One two three.", SpeechOptions(voice="ann")).samples)

@@ -26,7 +26,7 @@ _PIECE_CODES = 20
 """Half a second of sound is decoded at once."""
 _MAX_CODES = 1200
 _MAX_ROWS = 4096
-_SLOWEST, _FASTEST = 0.4, 2.5
+_SLOWEST, _FASTEST = 0.2, 5.0
 _CANDIDATES = 40
 
 

@@ -17,18 +17,20 @@ import torch
 from unimoe.checkpoint.directory import read_config
 from unimoe.checkpoint.mini import mini_directory
 from unimoe.checkpoint.weights import load_model, tensor_report
-from unimoe.config import MediaLimits
+from unimoe.config import MediaLimits, SpeakerConfig
 from unimoe.errors import CheckpointError, RequestError
+from unimoe.heads.head_files import read_head
+from unimoe.heads.speaker import Speaker
 from unimoe.infer.answer_text import AnswerText, VoiceChange
 from unimoe.infer.engine import Generation, generate
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.infer.speaking import Speaking, speak
 from unimoe.infer.speech import Speech, SpeechChunk, SpeechOptions
+from unimoe.infer.speech_head import SpeechHead
 from unimoe.infer.usage import Usage
 from unimoe.media.audio import AudioSource
 from unimoe.media.image import ImageSource
 from unimoe.media.source import MediaSource
-from unimoe.model.speaker import Speaker
 from unimoe.tokens.batch import collate
 from unimoe.tokens.message import AudioPart, ImagePart, Message, Part, TextPart, VideoPart
 from unimoe.tokens.sentences import DEFAULT_MAX_CHARACTERS
@@ -124,6 +126,7 @@ class OmniInference:
             devices: Mapping[str, str] | Literal["auto"]
             devices = "auto" if isinstance(device_map, str) else device_map
             self.model = load_model(directory, dtype=dtype, device_map=devices)
+        self.speaker: SpeechHead | None = read_head(directory, "speaker", SpeakerConfig, Speaker)
         self.limits = limits or MediaLimits()
         self._heads_aside = frozenset(tensor_report(directory).left_aside)
 
@@ -143,7 +146,7 @@ class OmniInference:
             RequestError: this checkpoint has no speech head, the voice is not understood, nothing
                 can be said, or the text is too long where `long_form` is False.
         """
-        return Speech.of_chunks(list(speak(self._speaker(), [text], options, seed=seed)))
+        return Speech.of_chunks(list(speak(self._speech_head(), [text], options, seed=seed)))
 
     def stream(
         self,
@@ -260,7 +263,9 @@ class OmniInference:
         ends = (*options.stop_tokens, *sorted(self.vocabulary.end_ids))
         options = replace(options, stop_tokens=ends).seeded()
         assert options.seed is not None
-        speaking = None if speech is None else Speaking(self._speaker(), speech, seed=options.seed)
+        speaking = (
+            None if speech is None else Speaking(self._speech_head(), speech, seed=options.seed)
+        )
         generation = generate(self.model, batch, options, top_p_routing=top_p_routing)
         return self._events(generation, options.stop, speaking)
 
@@ -289,15 +294,15 @@ class OmniInference:
             if speaking is not None:
                 speaking.close()
 
-    def _speaker(self) -> Speaker:
+    def _speech_head(self) -> SpeechHead:
         """The speech head.
 
         Raises:
             RequestError: this checkpoint has none.
         """
-        if self.model.speaker is None:
+        if self.speaker is None:
             raise RequestError(_missing_head("speech", self._heads_aside))
-        return self.model.speaker
+        return self.speaker
 
     def _speech_of(self, output_form: Sequence[str], speech: SpeechOptions) -> SpeechOptions | None:
         """How to speak, if speech is among the forms asked for."""
@@ -306,7 +311,7 @@ class OmniInference:
         if "image" in forms:
             raise RequestError(_missing_head("image", self._heads_aside))
         if "speech" in forms:
-            self._speaker()
+            self._speech_head()
             return speech
         if speech != SpeechOptions():
             raise RequestError(

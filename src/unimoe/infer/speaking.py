@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+import soxr
 from jaxtyping import Float32
 
 from unimoe.errors import RequestError
@@ -32,9 +33,9 @@ from unimoe.infer.speech_faults import (
     sentence_faults,
     without_silent_edges,
 )
+from unimoe.infer.speech_head import SpeechHead
 from unimoe.infer.usage import SpeechUsage
 from unimoe.infer.voices import PACES, VoiceSettings, voice_settings
-from unimoe.model.speaker import Speaker
 from unimoe.tokens.sentences import SentenceStream, cut_long
 from unimoe.tokens.spoken_form import spoken_form
 
@@ -79,7 +80,7 @@ class Speaking:
         RequestError: a voice that is not understood.
     """
 
-    def __init__(self, speaker: Speaker, options: SpeechOptions, *, seed: int) -> None:
+    def __init__(self, speaker: SpeechHead, options: SpeechOptions, *, seed: int) -> None:
         self._speaker = speaker
         self._options = options
         self._seed = seed
@@ -217,7 +218,7 @@ class Speaking:
         codes: list[int] = []
         has_ended = True
         written = self._speaker.write(
-            text, voice=voice, pace=pace, pitch=pitch, context=self._context, seed=seed
+            text, voice=voice, pace=pace / pitch, context=self._context, seed=seed
         )
         try:
             for code in written:
@@ -234,7 +235,7 @@ class Speaking:
         for piece in self._speaker.sound(codes):
             pieces.append(piece)
             yield None
-        samples = np.concatenate(pieces)
+        samples = raised(np.concatenate(pieces), pitch)
         faults = sentence_faults(
             codes,
             samples,
@@ -258,8 +259,16 @@ class Speaking:
         return SpeechChunk(np.concatenate([pause, sound]), rate)
 
 
+def raised(samples: Float32[np.ndarray, " samples"], pitch: float) -> Float32[np.ndarray, " fewer"]:
+    """Sound played faster by `pitch`, and so higher; slower below 1."""
+    if pitch == 1.0 or not len(samples):
+        return samples
+    played = soxr.resample(samples, pitch, 1.0, quality="HQ")
+    return np.asarray(played, np.float32)
+
+
 def speak(
-    speaker: Speaker,
+    speaker: SpeechHead,
     pieces: Iterable[str],
     options: SpeechOptions | None = None,
     *,

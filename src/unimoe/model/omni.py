@@ -21,7 +21,6 @@ from unimoe.errors import RequestError
 from unimoe.model.core import CoreOutput, LanguageCore
 from unimoe.model.loss import OmniLoss, mean_balance_loss, mean_z_loss, text_loss
 from unimoe.model.merge import Medium, merge
-from unimoe.model.speaker import Speaker
 from unimoe.nn.attention import KeyValueStore
 from unimoe.nn.router import Routing
 from unimoe.tokens.positions import Positions, omni_positions
@@ -49,7 +48,7 @@ class OmniOutput:
 
 
 class OmniModel(nn.Module):
-    """Vision encoder, audio encoder, language core, speaker; None where there is none."""
+    """Vision encoder, audio encoder, language core; the encoders are None where there is none."""
 
     def __init__(self, config: OmniConfig) -> None:
         super().__init__()
@@ -58,8 +57,6 @@ class OmniModel(nn.Module):
         self.core = LanguageCore(config.core)
         self.vision = None if config.vision is None else VisionEncoder(config.vision, hidden_size)
         self.audio = None if config.audio is None else AudioEncoder(config.audio, hidden_size)
-        # A head on top of this layer: whoever loads a checkpoint that has one puts it here.
-        self.speaker: Speaker | None = None
         initialise(self)
 
     @property

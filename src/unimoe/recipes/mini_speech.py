@@ -12,8 +12,8 @@ from unimoe.train.plan import GuardPlan, HeadPlan
 from unimoe.train.readings import Reading, readings_of
 
 CODEC = MelCodecConfig()
-VOICES = ("hibari", "slt", "awb")
-"""A clear American woman; a plainer one; a Scottish man. Named as the engines that taught them."""
+VOICES = {"hibari": "american woman", "slt": "plain woman", "awb": "scottish man"}
+"""Engines that read aloud -> what their voices are, which is how they are asked for."""
 TALKER = TimedTalkerConfig(
     talker=TalkerConfig(
         text_vocab_size=48,
@@ -26,7 +26,7 @@ TALKER = TimedTalkerConfig(
         num_experts=4,
         expert_width=768,
     ),
-    voices=VOICES,
+    voices=tuple(VOICES.values()),
 )
 
 
@@ -64,4 +64,5 @@ def mini_speech() -> SpeechRecipe:
 
 def _readings(split: str) -> list[Reading]:
     folder = cache_directory() / "data" / "mini" / "read_aloud"
-    return readings_of(read_manifest(folder / f"{split}.jsonl"), set(VOICES))
+    readings = readings_of(read_manifest(folder / f"{split}.jsonl"), set(VOICES))
+    return [reading._replace(voice=VOICES[reading.voice]) for reading in readings]

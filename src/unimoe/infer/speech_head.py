@@ -14,13 +14,23 @@ from jaxtyping import Float32
 
 
 @runtime_checkable
-class Speaker(Protocol):
+class SpeechHead(Protocol):
     """Says a sentence."""
 
-    voices: tuple[str, ...]
-    """Names of the voices it knows; the first one is the usual one."""
-    sample_rate_hz: int
-    codes_per_second: float
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names of the voices it knows; the first one is the usual one."""
+        ...
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of its sound."""
+        ...
+
+    @property
+    def codes_per_second(self) -> float:
+        """Codes of a second of sound."""
+        ...
 
     def write(
         self,
@@ -28,7 +38,6 @@ class Speaker(Protocol):
         *,
         voice: str,
         pace: float = 1.0,
-        pitch: float = 1.0,
         context: Sequence[int] = (),
         seed: int | None = None,
     ) -> Iterator[int]:
@@ -38,7 +47,6 @@ class Speaker(Protocol):
             text: in the characters of `unimoe.tokens.spoken_form.SPEAKABLE`.
             voice: one of `voices`.
             pace: 1 is usual; 2 is twice as fast.
-            pitch: factor on the frequency of the voice.
             context: last codes of the sentence before.
             seed: gives the same codes again.
         """
