@@ -97,7 +97,7 @@ def test_the_codec_learns_its_recordings(readings):
     batch = loaded_batch(readings, 24_000)
     first = codec_evaluation(learner.eval(), batch)
     learner.train()
-    for _ in range(30):
+    for _ in range(50):
         codec_objective(learner, batch).total.backward()
         optimizer.step()
         optimizer.zero_grad()

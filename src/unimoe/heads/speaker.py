@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from unimoe.config import SpeakerConfig
 from unimoe.errors import RequestError
+from unimoe.heads.code_stream import CodeStream
 from unimoe.heads.mel_codec import MelCodec
 from unimoe.heads.speech_rows import SpeechExample, collate_speech
 from unimoe.heads.timed_talker import TimedTalker, moments_of
@@ -135,24 +136,13 @@ class Speaker(nn.Module):
 
         All pieces together are what decoding at once gives.
         """
-        reach, per_code = self.codec.reach, self.config.codec.samples_per_code
-        known: list[int] = []
-        done = 0
-
-        def piece(until: int) -> Float32[np.ndarray, " samples"]:
-            start = max(0, done - reach)
-            with torch.no_grad():
-                samples = self.codec.decode(torch.tensor([known[start : until + reach]]))[0]
-            kept = samples[(done - start) * per_code : (until - start) * per_code]
-            return kept.numpy()
-
+        stream = CodeStream(self.codec)
         for code in codes:
-            known.append(code)
-            if len(known) >= done + _PIECE_CODES + reach:
-                yield piece(done + _PIECE_CODES)
-                done += _PIECE_CODES
-        if len(known) > done:
-            yield piece(len(known))
+            stream.push(code)
+            if stream.num_ready >= _PIECE_CODES:
+                yield stream.piece(_PIECE_CODES).numpy()
+        if stream.num_left:
+            yield stream.piece(stream.num_left).numpy()
 
     def _voice_id(self, voice: str) -> int:
         config = self.config.talker

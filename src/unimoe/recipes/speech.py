@@ -17,6 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
 from unimoe.config import SpeakerConfig, TimedTalkerConfig
 from unimoe.errors import DataError, TrainingError
 from unimoe.heads.head_files import read_head, write_head
@@ -42,6 +46,8 @@ SPEAKER = "speaker"
 OWN_VOICE = "own"
 """What the voice of `voice_clips` is called."""
 CLIPS = "voice_clips"
+FORMER_CODEC = "former_codec.safetensors"
+"""What an earlier run's stage `codec` left, if this run is to go on from it."""
 _NUM_HEARD = 24
 """Held-out sentences that are evaluated."""
 _FEWEST_CLIPS = 20
@@ -91,8 +97,11 @@ class SpeechRecipe:
         rate_hz = self.config.codec.sample_rate_hz
         heard = loaded_batch(self.readings(runs, "validation")[:_NUM_HEARD], rate_hz)
         readings = self.readings(runs, "train")
+        model = LearningCodec(self.config.codec)
+        if (runs / FORMER_CODEC).exists():
+            _take_alike(model, load_file(runs / FORMER_CODEC))
         return HeadMaterial(
-            model=LearningCodec(self.config.codec),
+            model=model,
             batch_of=RandomReadings(readings, plan.batch_size, rate_hz, plan.seed),
             objective=codec_objective,
             evaluation=lambda head: codec_evaluation(head, heard),
@@ -147,6 +156,14 @@ class SpeechRecipe:
 
     def _export(self, model: TimedTalker, runs: Path) -> None:
         _write_speaker(model, self._learned_codec(runs).codec, runs / SPEAKER)
+
+
+@torch.no_grad()
+def _take_alike(model: nn.Module, former: Mapping[str, Tensor]) -> None:
+    """Go on from tensors of the same name and shape; the others begin anew."""
+    for name, own in model.state_dict().items():
+        if name in former and former[name].shape == own.shape:
+            own.copy_(former[name])
 
 
 def with_voice(talker: TimedTalker, config: TimedTalkerConfig) -> TimedTalker:
