@@ -56,7 +56,7 @@ class CodeStream:
         whole = Voice(self._hz[None], self._is_voiced[None])
         turns = codec.decoder.turns_of(whole)
         first = start * per_frame
-        sound = codec.decoder(
+        sound: Tensor = codec.decoder(
             states,
             Voice(whole.hz[:, first:], whole.is_voiced[:, first:]),
             turns=turns[:, first:],

@@ -280,7 +280,8 @@ class PieceDecoder(nn.Module):
         pieces = functional.pad(source, (edge, edge)).unfold(
             -1, len(self.window), self.config.hop_samples
         )
-        return torch.fft.rfft(pieces * self.window)
+        spectra: Tensor = torch.fft.rfft(pieces * self.window)
+        return spectra
 
 
 class ConvBlock(nn.Module):

@@ -58,7 +58,7 @@ def _autocorrelation(pieces: Float[Tensor, "batch frames window"]) -> Tensor:
     """Of every piece, over its own energy; lags up to the window."""
     length = pieces.shape[-1]
     spectrum = torch.fft.rfft(pieces, 2 * length).abs().square()
-    found = torch.fft.irfft(spectrum)[..., :length]
+    found: Tensor = torch.fft.irfft(spectrum)[..., :length]
     return found / found[..., :1].clamp_min(1e-6)
 
 
