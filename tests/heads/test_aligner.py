@@ -57,7 +57,7 @@ def test_a_text_longer_than_its_sound_is_refused():
 
 
 def test_a_long_text_is_laid_out_too():
-    text = "this is a sentence of a hundred letters and more, so that its states do not fit a byte any more."
+    text = "a sentence of so many letters that the states of its path do not fit a byte any more."
     letters = letters_of(text)
     scores = torch.full((2 * len(text), 1 + len(LETTERS)), -8.0)
     scores[1::2, 0] = 8.0
