@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unimoe.config import SpeakerConfig
 from unimoe.heads.speaker import Speaker
 from unimoe.nn.cache import KVCache
-from unimoe.recipes.mini_speech import CODEC, NUM_EXPERTS, talker_config
+from unimoe.recipes.mini_speech import CODEC, TALKER
 
 EXPERTS_A_CODE = 2
 PLACES = (100, 900)
@@ -36,7 +36,7 @@ def bytes_a_code(speaker: Speaker) -> int:
         if name.endswith((".gate_up", ".down"))
     ]
     blocks = sum(value.nbytes for value in talker.layers.parameters())
-    idle = sum(value.nbytes for value in experts) * (1 - EXPERTS_A_CODE / NUM_EXPERTS)
+    idle = sum(value.nbytes for value in experts) * (1 - EXPERTS_A_CODE / TALKER.talker.num_experts)
     return round(blocks - idle + talker.head.weight.nbytes)
 
 
@@ -100,7 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    speaker = Speaker(SpeakerConfig(talker=talker_config(NUM_EXPERTS), codec=CODEC)).eval()
+    speaker = Speaker(SpeakerConfig(talker=TALKER, codec=CODEC)).eval()
     contestants = {f"code {place}": code_step(speaker, place) for place in PLACES}
     contestants |= {"piece": piece(speaker), "product": product()}
     result = measured(contestants, options.rounds)

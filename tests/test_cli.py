@@ -256,7 +256,7 @@ class InterruptedSession(OmniInference):
         self.prompts = []
         self.closed = 0
 
-    def respond(self, messages, options, *, top_p_routing=None):
+    def respond(self, messages, options, *, top_p_routing=None, speech=None):
         self.prompts.append(messages)
         try:
             yield TextDelta("one ")

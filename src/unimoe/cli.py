@@ -50,6 +50,7 @@ plot = typer.Typer(help="Draw what happened inside a model.")
 app.add_typer(plot, name="plot")
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+_VOICE_HELP = 'a name, or words such as "a calm man, slow".'
 
 
 @app.command()
@@ -101,6 +102,19 @@ def chat(
             show_default="the checkpoint's",
         ),
     ] = None,
+    speak: Annotated[
+        Path | None,
+        typer.Option(
+            "--speak", metavar="FILE", help="Say the answer too, into a .wav or the like."
+        ),
+    ] = None,
+    voice: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help=f"With --speak: {_VOICE_HELP}", show_default="the model's first"
+        ),
+    ] = None,
+    pace: Annotated[float, typer.Option(help="With --speak: 2 is twice as fast.")] = 1.0,
     dtype: Annotated[Dtype, typer.Option(help="auto: float32 on a CPU.")] = "auto",
     device: Annotated[str, typer.Option(help="auto: all accelerators, else the CPU.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object an answer.")] = False,
@@ -108,8 +122,11 @@ def chat(
     """Answer a question about text, images, sound and video.
 
     Without a question, a conversation: a line each turn; /image FILE, /audio FILE and /video FILE
-    attach to the next one, /reset forgets, /exit ends. Ctrl-C stops an answer, Ctrl-D ends.
+    attach to the next one, /reset forgets, /exit ends. Ctrl-C stops an answer, Ctrl-D ends. --speak
+    then keeps the last answer.
     """
+    if speak is None and (voice is not None or pace != 1):
+        raise RequestError("--voice and --pace have no effect without --speak; add --speak FILE")
     if question == "-":
         question = sys.stdin.read().strip()
         if not question:
@@ -117,6 +134,7 @@ def chat(
     from unimoe.infer.conversation import Conversation
     from unimoe.infer.sampling import SamplingOptions
     from unimoe.infer.session import media_parts
+    from unimoe.infer.speech import SpeechOptions
 
     sampling = SamplingOptions(
         max_new_tokens=max_new_tokens,
@@ -130,13 +148,47 @@ def chat(
         stop_tokens=tuple(stop_token or ()),
     )
     conversation = Conversation(
-        _load(model, device, dtype), sampling, top_p_routing=top_p_routing, system=system
+        _load(model, device, dtype),
+        sampling,
+        top_p_routing=top_p_routing,
+        speech=None if speak is None else SpeechOptions(voice=voice, pace=pace),
+        system=system,
     )
     conversation.attach(*media_parts(image=image, audio=audio, video=video))
     if question is None:
-        _converse(conversation, as_json)
+        _converse(conversation, as_json, speak)
     else:
-        _show(conversation.ask(question), as_json)
+        _show(conversation.ask(question), as_json, speak)
+
+
+@app.command()
+def say(
+    text: Annotated[str, typer.Argument(help="What to say; - reads it from stdin.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Of sound: .wav, .flac, .mp3, .ogg, .m4a.")
+    ],
+    *,
+    model: Annotated[str, typer.Option(metavar="DIR", help="Checkpoint directory.")] = "mini",
+    voice: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help=_VOICE_HELP[0].upper() + _VOICE_HELP[1:],
+            show_default="the model's first",
+        ),
+    ] = None,
+    pace: Annotated[float, typer.Option(help="2 is twice as fast.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Says it the same way again.")] = 0,
+) -> None:
+    """Say a text of any length, as it stands; the model must have a speech head."""
+    from unimoe.infer.speech import SpeechOptions
+
+    options = SpeechOptions(voice=voice, pace=pace)
+    session = _load(model, "auto", "auto")
+    speech = session.say(sys.stdin.read() if text == "-" else text, options, seed=seed)
+    speech.save(out)
+    print(out)
+    print(f"{speech.seconds:.1f} s of speech", file=sys.stderr)
 
 
 @app.command()
@@ -147,8 +199,11 @@ def demo(
         "demo.html"
     ),
 ) -> None:
-    """Ask a model about a shipped picture, sounds and a video; print and write what it answers."""
-    from unimoe.demo import cost_line, page, tour
+    """Ask a model about a shipped picture, sounds and a video; print and write what it answers.
+
+    A model with a speech head says its answers too: in the page, and in answer.wav beside it.
+    """
+    from unimoe.demo import cost_line, page, said, tour
 
     answered = []
     for each in tour(_load(model, "auto", "auto")):
@@ -158,6 +213,9 @@ def demo(
         answered.append(each)
     out.write_text(page(answered, f"{model}: what it was asked, and what it said"), "utf-8")
     print(out)
+    if (speech := said(answered)) is not None:
+        speech.save(out.with_name("answer.wav"))
+        print(out.with_name("answer.wav"))
 
 
 @app.command()
@@ -413,7 +471,7 @@ def evaluate(
     Interrupted, it goes on where it stopped when called again; tasks can be added one by one.
     """
     from unimoe.evals.suite import EvalOptions
-    from unimoe.evals.tasks.mini_run import evaluate_mini, mini_data, speaker_of
+    from unimoe.evals.tasks.mini_run import evaluate_mini, mini_data
 
     options = EvalOptions(
         data=mini_data() if data_folder is None else Path(data_folder),
@@ -431,7 +489,6 @@ def evaluate(
         command=f"unimoe {shlex.join(sys.argv[1:])}",
         thresholds=tuple(top_p_routing or (None,)),
         baselines=tuple(baseline or ()),
-        speaker=speaker_of(model),
         progress=_show_progress,
     )
     print(report, end="")
@@ -507,12 +564,11 @@ def speech(
 ) -> None:
     """Write recordings, the same through the codec, and the model's own speech, with spectra."""
     from unimoe.evals.speech_samples import write_speech_samples
-    from unimoe.evals.tasks.mini_run import mini_data, speaker_of
+    from unimoe.evals.tasks.mini import MINI
+    from unimoe.evals.tasks.mini_run import mini_data, mini_speaker
 
-    speaker = speaker_of(model)
-    if speaker is None:
-        raise RequestError(f"{model}: has no speech head; need speaker.json in a directory")
-    for path in write_speech_samples(speaker, mini_data(), Path(out)):
+    speaker = mini_speaker(_load(model, "cpu", "auto"))
+    for path in write_speech_samples(speaker, MINI.voices, mini_data(), Path(out)):
         print(path)
 
 
@@ -636,7 +692,7 @@ def _failure(error: Exception) -> tuple[str, int]:
     return f"{type(error).__name__}: {error} (--debug shows where)", 1
 
 
-def _converse(conversation: "Conversation", as_json: bool) -> None:
+def _converse(conversation: "Conversation", as_json: bool, speak: Path | None) -> None:
     """Answer line after line, until /exit or the end of stdin."""
     from unimoe.infer.session import media_parts
 
@@ -649,13 +705,15 @@ def _converse(conversation: "Conversation", as_json: bool) -> None:
         elif command in ("/image", "/audio", "/video"):
             conversation.attach(*media_parts(**{command.removeprefix("/"): argument.strip()}))
         elif line:
-            _ask_and_go_on(conversation, line, as_json)
+            _ask_and_go_on(conversation, line, as_json, speak)
 
 
-def _ask_and_go_on(conversation: "Conversation", question: str, as_json: bool) -> None:
+def _ask_and_go_on(
+    conversation: "Conversation", question: str, as_json: bool, speak: Path | None
+) -> None:
     """At a terminal, neither errors nor Ctrl-C end the conversation; in a pipe they do."""
     try:
-        _show(conversation.ask(question), as_json)
+        _show(conversation.ask(question), as_json, speak)
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
@@ -666,22 +724,30 @@ def _ask_and_go_on(conversation: "Conversation", question: str, as_json: bool) -
         _report(str(error))
 
 
-def _show(events: "AnswerEvents", as_json: bool) -> None:
-    """Print an answer while it comes, or one JSON object when it is there."""
+def _show(events: "AnswerEvents", as_json: bool, speak: Path | None) -> None:
+    """Print an answer while it comes, or one JSON object when it is there; keep what it says."""
     from unimoe.infer.session import TextDelta
+    from unimoe.infer.speech import Speech, SpeechChunk
 
     pieces: list[str] = []
+    chunks: list[SpeechChunk] = []
     with contextlib.closing(events):
         for event in events:
             if isinstance(event, TextDelta):
                 pieces.append(event.text)
                 if not as_json:
                     print(event.text, end="", flush=True)
+            elif isinstance(event, SpeechChunk):
+                chunks.append(event)
             elif as_json:
                 print(json.dumps(_answer_object("".join(pieces), event)))
             else:
                 print(flush=True)
                 print(_usage_line(event), file=sys.stderr)
+    if speak is not None and chunks:
+        Speech.of_chunks(chunks).save(speak)
+    elif speak is not None:
+        _report(f"the answer holds nothing that can be said; {speak} is not written")
 
 
 @contextlib.contextmanager
@@ -794,6 +860,12 @@ def _usage_line(usage: "Usage") -> str:
             f"{usage.experts_per_token:.2f} experts a token, {usage.null_share:.0%} of choices null"
         )
     pieces.append(f"prefill {usage.prefill_seconds:.2f} s, decode {usage.decode_seconds:.2f} s")
+    if usage.speech is not None:
+        again = f", {n} written again" if (n := usage.speech.num_regenerated) else ""
+        pieces.append(
+            f"speech {usage.speech.seconds:.1f} s, {usage.speech.num_codes} codes{again}, "
+            f"in {usage.speech.compute_seconds:.2f} s"
+        )
     return " · ".join([*pieces, f"seed {usage.seed}"])
 
 

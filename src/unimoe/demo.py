@@ -1,7 +1,7 @@
 """A tour of a model: it is asked about a picture, sounds and a video, and a page shows it all.
 
 In:  a loaded model.  Out: `Answered`, one question after the other; one HTML page of them that
-needs no other file.
+needs no other file. A model with a speech head says its answers, too.
 """
 
 from __future__ import annotations
@@ -14,8 +14,14 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
+import numpy as np
+
 from unimoe.infer.session import OmniInference
+from unimoe.infer.speech import Speech
 from unimoe.infer.usage import Usage
+from unimoe.media.encode import encode_speech
+
+_PAUSE_SECONDS = 0.6  # between the spoken answers
 
 
 class Question(NamedTuple):
@@ -36,6 +42,8 @@ class Answered(NamedTuple):
     usage: Usage
     seconds: float
     """From question to the end of the answer."""
+    speech: Speech | None = None
+    """None: the model has no speech head, or there was nothing to say."""
 
 
 TOUR = (
@@ -49,6 +57,7 @@ TOUR = (
 
 def tour(model: OmniInference) -> Iterator[Answered]:
     """Ask all questions of the tour, greedily."""
+    forms = ("text",) if model.speaker is None else ("text", "speech")
     for question in TOUR:
         media = {
             kind: sample(file)
@@ -56,8 +65,26 @@ def tour(model: OmniInference) -> Iterator[Answered]:
             if kind != "prompt" and file is not None
         }
         begun = time.monotonic()
-        answer = model.chat(question.prompt, **media, max_new_tokens=48)  # type: ignore[arg-type]
-        yield Answered(question, answer.text.strip(), answer.usage, time.monotonic() - begun)
+        answer = model.chat(
+            question.prompt,
+            **media,  # type: ignore[arg-type]
+            max_new_tokens=48,
+            output_form=forms,
+        )
+        seconds = time.monotonic() - begun
+        yield Answered(question, answer.text.strip(), answer.usage, seconds, answer.speech)
+
+
+def said(answered: Sequence[Answered]) -> Speech | None:
+    """All spoken answers one after the other; None: there are none."""
+    spoken = [each.speech for each in answered if each.speech is not None]
+    if not spoken:
+        return None
+    rate_hz = spoken[0].sample_rate_hz
+    pause = np.zeros(round(_PAUSE_SECONDS * rate_hz), np.float32)
+    return Speech(
+        np.concatenate([part for each in spoken for part in (each.samples, pause)]), rate_hz
+    )
 
 
 def sample(file: str) -> bytes:
@@ -80,7 +107,7 @@ small {{ color: #666; }}
 {sections}
 """
 _SECTION = """<section><div>{media}</div><div>
-<div>{prompt}</div><div class="answer">{answer}</div>
+<div>{prompt}</div><div class="answer">{answer}</div>{speech}
 <small>{cost}</small></div></section>"""
 
 
@@ -91,6 +118,7 @@ def page(answered: Sequence[Answered], title: str) -> str:
             media="".join(_medium(file) for file in each.question[1:] if file is not None),
             prompt=html.escape(each.question.prompt or "(asked aloud)"),
             answer=html.escape(each.answer) or "&nbsp;",
+            speech="" if each.speech is None else _player(each.speech),
             cost=html.escape(cost_line(each)),
         )
         for each in answered
@@ -106,13 +134,24 @@ def cost_line(answered: Answered) -> str:
     if usage.experts_per_token is not None and usage.null_share is not None:
         experts = f"{usage.experts_per_token:.1f} experts a token, {usage.null_share:.0%} skipped"
         pieces.append(experts)
+    if usage.speech is not None:
+        pieces.append(f"{usage.speech.seconds:.1f} s of speech")
     return " · ".join(pieces)
 
 
 def _medium(file: str) -> str:
     kind = mimetypes.guess_type(file)[0] or "audio/flac"
-    source = f"data:{kind};base64,{base64.b64encode(sample(file)).decode()}"
+    source = _data_uri(kind, sample(file))
     if kind.startswith("image"):
         return f'<img src="{source}" alt="{html.escape(file)}">'
     tag = kind.partition("/")[0]
     return f'<{tag} controls src="{source}"></{tag}>'
+
+
+def _player(speech: Speech) -> str:
+    sound = encode_speech(speech.samples, speech.sample_rate_hz, ".mp3")
+    return f'<audio controls src="{_data_uri("audio/mpeg", sound)}"></audio>'
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -59,6 +59,47 @@ def test_it_is_put_together_once(installation):
     assert (directory / "model.safetensors").stat().st_mtime_ns == stamp
 
 
+def test_two_that_put_it_together_at_once_do_not_meet(installation, monkeypatch):
+    real, met = mini.save_model, []
+
+    def slow_save(model, directory):
+        if not met:  # the other process comes, and is done first
+            met.append(None)
+            monkeypatch.setattr(mini.os, "getpid", lambda: 99)
+            met[0] = mini_directory()
+        real(model, directory)
+
+    monkeypatch.setattr(mini, "save_model", slow_save)
+    assert mini_directory() == met[0]
+    assert (met[0] / "tokenizer.json").exists()
+    assert [path.name for path in met[0].parent.iterdir() if path.name != "mini-base-0"] == [
+        met[0].name
+    ]
+
+
+def test_what_is_cut_short_is_not_taken_for_whole(installation, monkeypatch):
+    def killed(model, directory):
+        directory.mkdir()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mini, "save_model", killed)
+        with pytest.raises(KeyboardInterrupt):
+            mini_directory()
+    assert (mini_directory() / "model.safetensors").exists()
+
+
+def test_heads_that_were_trained_lie_beside_the_model(installation):
+    _, package = installation
+    without = mini_directory()
+    (package / "speaker.json").write_text("{}")
+    (package / "speaker.safetensors").write_bytes(b"head")
+    directory = mini_directory()
+    assert directory != without
+    assert (directory / "speaker.safetensors").read_bytes() == b"head"
+    load_model(directory)
+
+
 def test_trained_tensors_of_another_size_are_refused(installation):
     _, package = installation
     values = json.loads((package / "config.json").read_text())

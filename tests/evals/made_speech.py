@@ -17,6 +17,7 @@ SENTENCES = (
     "the last one is here at the end.",
 )
 LOUDNESS = {"ann": 0.2, "bob": 0.6}
+VOICES = {name: name for name in LOUDNESS}
 
 
 def made_speech(folder: Path) -> Path:

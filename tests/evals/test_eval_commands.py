@@ -11,7 +11,7 @@ from unimoe.evals.judges import Judges
 from unimoe.evals.suite import EvalOptions, Suite, Tools
 from unimoe.evals.sweep import sweep_thresholds
 from unimoe.evals.task import Task
-from unimoe.evals.tasks.mini_run import speaker_of
+from unimoe.evals.tasks.mini_run import mini_speaker
 from unimoe.heads.head_files import write_head
 from unimoe.infer.session import OmniInference
 
@@ -72,14 +72,13 @@ def test_a_model_without_a_speech_head_is_told_apart_from_one_that_speaks(
 ):
     _, words = evaluated
     assert main([*words, "--task", "codec"]) == 2
-    assert "codec: this model has no speech head" in capsys.readouterr().err
+    assert "this model has no speech head" in capsys.readouterr().err
     assert main(["plot", "speech", str(tiny_directory), "--out", str(tmp_path)]) == 2
     assert "no speech head" in capsys.readouterr().err
     speaker = small_speaker()
-    write_head(speaker, speaker.config, tmp_path, "speaker")
-    found = speaker_of(tmp_path)
-    assert found is not None
-    assert found.voices == ("ann", "bob")
+    speaking = shutil.copytree(tiny_directory, tmp_path / "speaking")
+    write_head(speaker, speaker.config, speaking, "speaker")
+    assert mini_speaker(OmniInference(speaking)).voices == ("ann", "bob")
 
 
 def test_a_sweep_shows_fewer_experts_at_a_lower_threshold(evaluated, tiny_directory, tmp_path):

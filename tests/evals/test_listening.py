@@ -5,7 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from tests.evals.made_speech import SENTENCES, ConstantEar, made_speech
+from tests.evals.made_speech import SENTENCES, VOICES, ConstantEar, made_speech
 from tests.heads.made_speakers import small_speaker
 from unimoe.errors import DataError
 from unimoe.evals import readers
@@ -40,7 +40,7 @@ def test_resynthesis_lasts_as_long_as_the_recording(items):
 
 
 def test_the_same_sentence_is_said_the_same_way_again(items):
-    reader = Spoken(small_speaker())
+    reader = Spoken(small_speaker(), VOICES)
     one, two = (reader.read(items.samples[0], items.folder) for _ in range(2))
     np.testing.assert_array_equal(one.samples, two.samples)
 
@@ -53,10 +53,9 @@ def test_a_paragraph_is_said_sentence_after_sentence(items):
     assert row.samples[0].answers == (f"{first.answers[0]} {second.answers[0]}",)
     recorded = Recorded().read(row.samples[0], row.folder)
     assert recorded.seconds == pytest.approx(1.2)
-    alone = Spoken(small_speaker()).read(first, items.folder)
-    in_row = Spoken(small_speaker()).read(row.samples[0], items.folder)
-    np.testing.assert_array_equal(in_row.samples[: len(alone.samples)], alone.samples)
-    assert len(in_row.samples) > len(alone.samples)
+    alone = Spoken(small_speaker(), VOICES).read(first, items.folder)
+    in_row = Spoken(small_speaker(), VOICES).read(row.samples[0], items.folder)
+    assert in_row.seconds > 1.5 * alone.seconds
 
 
 def test_sentences_left_over_make_no_paragraph(items):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.evals.made_speech import ConstantEar, listeners, made_speech
+from tests.evals.made_speech import VOICES, ConstantEar, listeners, made_speech
 from tests.heads.made_speakers import small_speaker
 from unimoe.errors import RequestError
 from unimoe.evals import speech
@@ -17,6 +17,7 @@ from unimoe.evals.suite import EvalOptions, Suite
 from unimoe.evals.task import Task
 from unimoe.evals.tasks.mini import MINI
 from unimoe.media.audio import load_audio
+from unimoe.recipes.mini_speech import VOICES as VOICES_OF_MINI
 
 
 def task(name, *voices):
@@ -36,6 +37,7 @@ SUITE = Suite(
         task("long_speech", "ann"),
     ),
     speech_measures=tuple(MEASURES),
+    voices=VOICES,
 )
 
 
@@ -71,6 +73,7 @@ def measure(speaker, data, folder, ear, *names):
 
 def test_the_suite_of_mini_has_every_measure_and_their_tasks():
     assert set(MINI.speech_measures) == set(MEASURES)
+    assert MINI.voices == VOICES_OF_MINI
     assert {each.name for each in MINI.speech} == {each.name for each in SUITE.speech}
 
 

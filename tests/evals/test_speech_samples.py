@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.evals.made_speech import made_speech
+from tests.evals.made_speech import VOICES, made_speech
 from tests.heads.made_speakers import small_speaker
 from unimoe.errors import DataError
 from unimoe.evals import speech_samples
@@ -11,7 +11,9 @@ from unimoe.media.audio import load_audio
 
 
 def test_every_voice_has_three_sounds_and_all_a_picture(tmp_path):
-    paths = write_speech_samples(small_speaker(), made_speech(tmp_path / "data"), tmp_path / "out")
+    paths = write_speech_samples(
+        small_speaker(), VOICES, made_speech(tmp_path / "data"), tmp_path / "out"
+    )
     names = {path.name for path in paths}
     kinds = ("original", "codec", "spoken")
     assert names == {f"{k}-{v}.flac" for k in kinds for v in ("ann", "bob")} | {"speech.png"}
@@ -22,4 +24,6 @@ def test_every_voice_has_three_sounds_and_all_a_picture(tmp_path):
 def test_a_set_without_a_fitting_sentence_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(speech_samples, "_WORDS", range(90, 91))
     with pytest.raises(DataError, match="90 to 90 words by 'ann'"):
-        write_speech_samples(small_speaker(), made_speech(tmp_path / "data"), tmp_path / "out")
+        write_speech_samples(
+            small_speaker(), VOICES, made_speech(tmp_path / "data"), tmp_path / "out"
+        )

@@ -5,8 +5,10 @@ import torch
 from heads.made_speakers import SMALL_CODEC, small_speaker
 
 from unimoe.errors import MediaError, RequestError
+from unimoe.heads.code_stream import CodeStream
 from unimoe.heads.mel import mel_filters
-from unimoe.heads.mel_codec import MelCodec
+from unimoe.heads.mel_codec import MelCodec, Voice
+from unimoe.train.pitch import pitch_of
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +29,50 @@ def test_a_code_is_the_nearest_row(codec):
     assert torch.equal(codec.nearest_codes(vectors)[0], distances.argmin(-1))
 
 
-def test_a_piece_with_its_neighbours_sounds_as_in_the_whole(codec):
-    codes = torch.randint(SMALL_CODEC.num_codes, (1, 120))
-    whole, reach = codec.decode(codes), codec.reach
-    piece = codec.decode(codes[:, 50 - reach : 60 + reach])
-    inner = piece[:, reach * 600 : -reach * 600]
-    torch.testing.assert_close(inner, whole[:, 50 * 600 : 60 * 600], atol=1e-5, rtol=0)
+def test_pieces_of_any_length_are_the_whole(codec):
+    codes = torch.randint(SMALL_CODEC.num_codes, (130,)).tolist()
+    whole = codec.decode(torch.tensor([codes]))[0].detach()
+    stream, pieces = CodeStream(codec), []
+    for number, code in enumerate(codes):
+        stream.push(code)
+        if number % 13 == 0 and stream.num_ready:
+            pieces.append(stream.piece(stream.num_ready))
+    pieces.append(stream.piece(stream.num_left))
+    assert len(pieces) > 5
+    error = torch.cat(pieces) - whole
+    assert float(error.square().mean() / whole.square().mean()) < 1e-6  # -60 dB
+
+
+def test_pulses_have_the_pitch_that_is_asked_for(codec):
+    frames = 320
+    voice = Voice(torch.full((1, frames), 200.0), torch.ones(1, frames, dtype=torch.bool))
+    pulses = codec.decoder._pulses(voice, None)[0]
+    peaks = (pulses > 0.9 * pulses.max()).nonzero().flatten()
+    # a pulse between two samples stands in both
+    assert set(torch.diff(peaks).tolist()) <= {1, 119, 120}
+    found = pitch_of(pulses[None] * 0.1, SMALL_CODEC.hop_samples, 24_000)
+    torch.testing.assert_close(found.hz[:, 5:-5], voice.hz[:, 5:-5], rtol=0.01, atol=0)
+    assert found.is_voiced[:, 5:-5].all()
+
+
+def test_a_rising_pitch_rises_without_a_break(codec):
+    frames = 320
+    hz = torch.linspace(100, 300, frames)[None]
+    voice = Voice(hz, torch.ones(1, frames, dtype=torch.bool))
+    pulses = codec.decoder._pulses(voice, None)[0]
+    # by a sum over samples of a pitch that is linear between the middles of frames
+    middles = torch.arange(frames) * 150.0 + 74.5
+    places = torch.arange(frames * 150).double()
+    track = np.interp(places, middles, hz[0])
+    slow = np.cumsum(track / 24_000) - track[0] / 48_000
+    wanted = [int(np.argmax(slow >= turn)) for turn in range(2, int(slow[-1]))]
+    peaks = [int(pulses[p - 3 : p + 4].argmax()) - 3 for p in wanted]
+    assert max(map(abs, peaks)) <= 1
+
+
+def test_a_noise_has_no_pitch():
+    found = pitch_of(0.1 * torch.randn(1, 24_000), 150, 24_000)
+    assert found.is_voiced.float().mean() < 0.1
 
 
 def test_reach_is_no_longer_than_it_must_be(codec):

@@ -8,6 +8,7 @@ from tests.train.made_samples import CONFIG, Source, text
 from unimoe.config import MoEConfig, RouterConfig
 from unimoe.model.omni import OmniModel
 from unimoe.model.specialists import mixtures, with_deltas
+from unimoe.recipes import mini_routing
 from unimoe.recipes.mini_routing import Teaching, _seen, aim_at_modalities
 
 NULL = RouterConfig().num_routed
@@ -71,3 +72,28 @@ def test_where_a_block_changes_least_null_is_wanted_most() -> None:
 def test_change_is_what_a_block_adds_as_a_share_of_where_a_token_stands() -> None:
     near, far = dense_model(), dense_model(embedding_scale=100.0)
     assert (_seen(far, low(), 6)[0].change < 0.2 * _seen(near, low(), 6)[0].change).all()
+
+
+def test_an_expert_of_one_source_is_known_by_as_many_tokens_as_one_of_four(monkeypatch) -> None:
+    dense = dense_model()
+    moe = MoEConfig(
+        router=RouterConfig(),
+        routed_width=dense.config.core.ffn_width,
+        shared_width=16,
+        delta_rank=2,
+    )
+    asked: list[tuple[int, int]] = []
+
+    def counted(model: OmniModel, source: Source, num_rows: int):
+        asked.append((id(source), num_rows))
+        return _seen(model, source, num_rows)
+
+    monkeypatch.setattr(mini_routing, "_seen", counted)
+    many, one = [low() for _ in range(4)], [high()]
+    aim_at_modalities(
+        with_deltas(dense, moe),
+        {0: Teaching(dense, many), 3: Teaching(dense, one)},
+        rows_per_expert=8,
+    )
+    rows = dict(asked)
+    assert sum(rows[id(source)] for source in many) == rows[id(one[0])] == 8

@@ -1,12 +1,17 @@
 """The tiny recipe goes through all stages, and its model answers."""
 
 import json
+import shutil
 
 import pytest
 
 from unimoe.checkpoint.weights import load_model
-from unimoe.errors import ConfigError, TrainingError
+from unimoe.config import SpeakerConfig
+from unimoe.errors import ConfigError, DataError, TrainingError
+from unimoe.heads.head_files import read_head
+from unimoe.heads.speaker import Speaker
 from unimoe.recipes import stages_of
+from unimoe.recipes.speech import voice_clips
 from unimoe.train.stages import run_stages
 
 SHORT = ["train.steps=1", "train.warmup_steps=0", "train.evaluate_every=0"]
@@ -16,12 +21,14 @@ SHORT = ["train.steps=1", "train.warmup_steps=0", "train.evaluate_every=0"]
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     outcomes = run_stages("tiny", stages_of("tiny"), folder, overrides=SHORT)
-    assert [outcome.reason for outcome in outcomes] == ["finished"] * 7
+    assert [outcome.reason for outcome in outcomes] == ["finished"] * 10
     return folder
 
 
 def test_every_stage_leaves_plan_journal_and_weights(trained):
-    for stage in stages_of("tiny"):
+    usual = [name for name, stage in stages_of("tiny").items() if not stage.is_extra]
+    assert usual[-3:] == ["codec", "talker", "experts"]
+    for stage in usual:
         names = {path.name for path in (trained / stage).iterdir()}
         assert names >= {"run.json", "journal.jsonl", "trained.safetensors"}
 
@@ -29,6 +36,31 @@ def test_every_stage_leaves_plan_journal_and_weights(trained):
 def test_the_last_stage_leaves_a_whole_model(trained):
     assert load_model(trained / "checkpoint").config.core.moe is not None
     assert (trained / "checkpoint" / "tokenizer.json").exists()
+
+
+def test_the_speaker_it_leaves_speaks_and_learns_a_voice_more(trained):
+    speaker = read_head(trained / "speaker", "speaker", SpeakerConfig, Speaker)
+    assert list(speaker.sound(speaker.write("no.", voice="tone", seed=0)))
+    clips = trained / "voice_clips"
+    clips.mkdir()
+    lines = []
+    for number in range(24):
+        name = f"{number}.flac"
+        shutil.copyfile(trained / "sweeps" / f"train-{number % 4}.flac", clips / name)
+        lines.append(f"{name}\tRoom {number % 10}.")
+    (clips / "transcripts.tsv").write_text("\n".join(lines) + "\n")
+    run_stages("tiny", stages_of("tiny"), trained, only="voice", overrides=SHORT)
+    more = read_head(trained / "voice" / "speaker", "speaker", SpeakerConfig, Speaker)
+    assert more.voices == ("tone", "own")
+    assert list(more.write("room.", voice="own", seed=0))
+
+
+def test_clips_without_their_words_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"transcripts\.tsv is not there"):
+        voice_clips(tmp_path, "own")
+    (tmp_path / "transcripts.tsv").write_text("a.wav\tHello.\n")
+    with pytest.raises(DataError, match="line 1"):
+        voice_clips(tmp_path, "own")
 
 
 def test_stages_that_are_finished_are_passed_over(trained):

@@ -9,10 +9,12 @@ Source: design of the mini model (docs/sources.md#mini).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,8 @@ _FIRST_CONTROL_ID = 3
 _WORD_LENGTH = 3.2
 """Mean length of the rows of SmolLM2's embedding table."""
 _ATTENTION_RANK = 16
+HEADS = ("speaker", "painter")
+"""Names of the files of heads (`heads/head_files.py`), where there are any."""
 PARTS_OF_MINI = ("smollm2", "dinov2-small", "whisper-tiny-en")
 
 CHAT_TEMPLATE = """\
@@ -163,10 +167,27 @@ def base_directory(*, offline: bool = False) -> Path:
     made_of = ([each.key for each in parts], to_dict(mini_config()))
     key = hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
     directory = cache_directory() / "models" / f"mini-base-{key}"
-    if not (directory / "config.json").exists():
-        shutil.rmtree(directory, ignore_errors=True)
-        write_base(directory, offline=offline)
+    if not directory.exists():
+        with _whole_or_not_there(directory) as being_written:
+            write_base(being_written, offline=offline)
     return directory
+
+
+@contextlib.contextmanager
+def _whole_or_not_there(directory: Path) -> Iterator[Path]:
+    """A folder to write into, which takes its name when it is done.
+
+    Of two processes that write the same one, the first to be done wins.
+    """
+    being_written = directory.with_name(f"{directory.name}.{os.getpid()}")
+    shutil.rmtree(being_written, ignore_errors=True)
+    try:
+        yield being_written
+        with contextlib.suppress(OSError):
+            being_written.rename(directory)
+        assert directory.exists(), directory
+    finally:
+        shutil.rmtree(being_written, ignore_errors=True)
 
 
 def mini_directory() -> Path:
@@ -184,15 +205,19 @@ def mini_directory() -> Path:
             "`unimoe train mini`, or give the directory of a checkpoint"
         )
     base = base_directory()
-    digest = hashlib.sha256(weights.read_bytes() + config.read_bytes()).hexdigest()[:12]
+    heads = [path for path in sorted(trained.iterdir()) if path.stem in HEADS]
+    brought = (weights, config, *heads)
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in brought)).hexdigest()[:12]
     directory = base.with_name(f"{base.name.replace('-base', '')}-{digest}")
-    if not (directory / "config.json").exists():
-        shutil.rmtree(directory, ignore_errors=True)
+    if not directory.exists():
         moe = from_dict(MoEConfig, json.loads(config.read_text("utf-8")))
         model = with_deltas(load_model(base), moe)
         _take(model, read_packed(weights), weights)
-        save_model(model, directory)
-        copy_companions(open_checkpoint(base), directory)
+        with _whole_or_not_there(directory) as being_written:
+            save_model(model, being_written)
+            copy_companions(open_checkpoint(base), being_written)
+            for path in heads:
+                shutil.copyfile(path, being_written / path.name)
     return directory
 
 

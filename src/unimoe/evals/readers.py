@@ -12,15 +12,14 @@ Axes: samples = at the reader's own rate.
 
 from __future__ import annotations
 
-import re
 import subprocess
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 
 from unimoe.data.build.voices import Speakers, voice
 from unimoe.data.manifest import media_file
@@ -28,7 +27,9 @@ from unimoe.data.sample import OmniSample
 from unimoe.data.splits import unit_hash
 from unimoe.errors import DataError
 from unimoe.heads.mel_codec import MelCodec
-from unimoe.heads.speaker import Speaker
+from unimoe.infer.speaking import speak
+from unimoe.infer.speech import Speech, SpeechOptions
+from unimoe.infer.speech_head import SpeechHead
 from unimoe.media.audio import AudioSource, Waveform, load_audio
 from unimoe.media.encode import encode_audio
 from unimoe.parts import fetch, part
@@ -36,9 +37,6 @@ from unimoe.parts import fetch, part
 SAMPLE_RATE_HZ = 24_000
 _CODEC2_RATE_HZ = 8_000
 _CODEC2_SECONDS = 60
-_CONTEXT_CODES = 10
-"""Of the sentence before, as in the release."""
-_SENTENCE_END = re.compile(r"(?<=[.?!]) ")
 
 
 @runtime_checkable
@@ -125,27 +123,24 @@ class Codec2:
 
 
 class Spoken:
-    """Its text, sentence by sentence, by the model; drawn by the hash of the text."""
+    """Its text, by the model, as a session says it; drawn by the hash of the text.
 
-    def __init__(self, speaker: Speaker) -> None:
+    Args:
+        speaker: the speech head.
+        voices: of a sample -> the speaker's name of it.
+    """
+
+    def __init__(self, speaker: SpeechHead, voices: Mapping[str, str]) -> None:
         self._speaker = speaker
+        self._voices = voices
 
     def read(self, sample: OmniSample, folder: Path) -> Waveform:
         """Speak."""
-        sounds: list[Float32[np.ndarray, " samples"]] = []
-        context: list[int] = []
-        for sentence in _SENTENCE_END.split(sample.answers[0]):
-            codes = list(
-                self._speaker.write(
-                    sentence,
-                    voice=sample.traits["voice"],
-                    context=context,
-                    seed=int(unit_hash(sentence) * 2**31),
-                )
-            )
-            sounds += self._speaker.sound(codes)
-            context = codes[-_CONTEXT_CODES:]
-        return Waveform(np.concatenate(sounds), self._speaker.sample_rate_hz)
+        text = sample.answers[0]
+        options = SpeechOptions(voice=self._voices[sample.traits["voice"]])
+        seed = int(unit_hash(text) * 2**31)
+        said = Speech.of_chunks(list(speak(self._speaker, [text], options, seed=seed)))
+        return Waveform(said.samples, said.sample_rate_hz)
 
 
 class Espeak:

@@ -186,7 +186,7 @@ class SpeechEval:
         return load_items(task, options.data, limit=options.limit, seed=options.seed)
 
     def _spoken(self) -> Reader:
-        return self._kept("spoken", Spoken(self._speaker))
+        return self._kept("spoken", Spoken(self._speaker, self._suite.voices))
 
     def _kept(self, name: str, reader: Reader) -> Reader:
         return KeptReader(reader, self._folder.path / "sounds" / name)
@@ -241,7 +241,7 @@ class SpeechEval:
         manifest = read_manifest(self._options.data / "read_aloud" / "train.jsonl")
         samples = sorted(manifest, key=lambda sample: unit_hash(sample.id))
         prints = {}
-        for voice in self._speaker.voices:
+        for voice in self._suite.voices:
             paths = [manifest.folder / s.audios[0] for s in samples if s.traits["voice"] == voice][
                 :_RECORDINGS_OF_A_VOICE
             ]

@@ -8,6 +8,7 @@
 In:  a `Speaker`, the folder of a set of sentences read aloud.  Out: these files.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from unimoe.data.manifest import read_manifest
@@ -24,8 +25,16 @@ _WORDS = range(7, 11)
 """Of the sentence: two to four seconds."""
 
 
-def write_speech_samples(speaker: Speaker, data: Path, folder: Path) -> list[Path]:
+def write_speech_samples(
+    speaker: Speaker, voices: Mapping[str, str], data: Path, folder: Path
+) -> list[Path]:
     """Write the samples of every voice; returns their paths.
+
+    Args:
+        speaker: in evaluation mode.
+        voices: who reads in the data -> the speaker's name of that voice.
+        data: folder of the data sets.
+        folder: of the files.
 
     Raises:
         DataError: the set is missing, or has no sentence of middling length by some voice.
@@ -34,10 +43,10 @@ def write_speech_samples(speaker: Speaker, data: Path, folder: Path) -> list[Pat
     readers: dict[str, Reader] = {
         "original": Recorded(),
         "codec": Resynthesis(speaker.codec),
-        "spoken": Spoken(speaker),
+        "spoken": Spoken(speaker, voices),
     }
     sounds: dict[str, Waveform] = {}
-    for name in speaker.voices:
+    for name in voices:
         sample = _sample(list(manifest), name)
         for kind, reader in readers.items():
             sounds[f"{kind}-{name}"] = reader.read(sample, manifest.folder)

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,8 @@ class Suite:
     """Judged by what an ear makes out of a sound (`evals/speech.py`)."""
     speech_measures: tuple[str, ...] = ()
     """What of speech is measured: names of `evals.speech.MEASURES`."""
+    voices: Mapping[str, str] = field(default_factory=dict)
+    """Who reads in the data -> the model's name of that voice."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,7 +6,9 @@ Axes: samples = at the codec's rate; codes = so many of them each.
 
 from __future__ import annotations
 
+import re
 import secrets
+import string
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from unimoe.config import SpeakerConfig
 from unimoe.errors import RequestError
+from unimoe.heads.code_stream import CodeStream
 from unimoe.heads.mel_codec import MelCodec
 from unimoe.heads.speech_rows import SpeechExample, collate_speech
 from unimoe.heads.timed_talker import TimedTalker, moments_of
@@ -26,7 +29,12 @@ _PIECE_CODES = 20
 """Half a second of sound is decoded at once."""
 _MAX_CODES = 1200
 _MAX_ROWS = 4096
-_SLOWEST, _FASTEST = 0.4, 2.5
+_NAMES = """ay bee see dee ee eff jee aitch eye jay kay ell em en oh pee cue are ess tee you vee
+double-you ex why zee"""
+_LETTER_NAMES = dict(zip(string.ascii_uppercase, _NAMES.split(), strict=True))
+_SPELT = re.compile(r"\b(?:[A-Z](?: [A-Z])+|[B-HJ-Z])\b(?!')")
+"""Several capitals in a row, or one that is no word: not "A" and not "I"."""
+_SLOWEST, _FASTEST = 0.2, 5.0
 _CANDIDATES = 40
 
 
@@ -135,24 +143,13 @@ class Speaker(nn.Module):
 
         All pieces together are what decoding at once gives.
         """
-        reach, per_code = self.codec.reach, self.config.codec.samples_per_code
-        known: list[int] = []
-        done = 0
-
-        def piece(until: int) -> Float32[np.ndarray, " samples"]:
-            start = max(0, done - reach)
-            with torch.no_grad():
-                samples = self.codec.decode(torch.tensor([known[start : until + reach]]))[0]
-            kept = samples[(done - start) * per_code : (until - start) * per_code]
-            return kept.numpy()
-
+        stream = CodeStream(self.codec)
         for code in codes:
-            known.append(code)
-            if len(known) >= done + _PIECE_CODES + reach:
-                yield piece(done + _PIECE_CODES)
-                done += _PIECE_CODES
-        if len(known) > done:
-            yield piece(len(known))
+            stream.push(code)
+            if stream.num_ready >= _PIECE_CODES:
+                yield stream.piece(_PIECE_CODES).numpy()
+        if stream.num_left:
+            yield stream.piece(stream.num_left).numpy()
 
     def _voice_id(self, voice: str) -> int:
         config = self.config.talker
@@ -161,13 +158,18 @@ class Speaker(nn.Module):
         return len(config.characters) + config.voices.index(voice)
 
 
+def spelt_out(text: str) -> str:
+    """Capitals that stand alone by their names: "you ess" for "U S"."""
+    return _SPELT.sub(lambda found: _named(found[0]), text)
+
+
 def text_ids(text: str, characters: str) -> list[int]:
-    """The ids of a sentence.
+    """The ids of a sentence, spelt out.
 
     Raises:
         RequestError: it is empty, or holds another character.
     """
-    plain = text.lower()
+    plain = spelt_out(text).lower()
     wrong = sorted(set(plain) - set(characters))
     if wrong or not plain.strip():
         raise RequestError(
@@ -175,6 +177,10 @@ def text_ids(text: str, characters: str) -> list[int]:
             f"{characters!r}. Write numbers and signs as words"
         )
     return [characters.index(character) for character in plain]
+
+
+def _named(letters: str) -> str:
+    return " ".join(_LETTER_NAMES[letter] for letter in letters.split())
 
 
 def rounded_durations(durations: Float[Tensor, " characters"]) -> Int[Tensor, " characters"]:

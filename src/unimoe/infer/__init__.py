@@ -3,6 +3,7 @@
 from unimoe.infer.engine import Generation, Step, generate
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.infer.session import ChatAnswer, OmniInference, TextDelta
+from unimoe.infer.speech import Speech, SpeechChunk, SpeechOptions
 from unimoe.infer.usage import Usage
 from unimoe.nn.cache import KVCache
 
@@ -12,6 +13,9 @@ __all__ = [
     "KVCache",
     "OmniInference",
     "SamplingOptions",
+    "Speech",
+    "SpeechChunk",
+    "SpeechOptions",
     "Step",
     "TextDelta",
     "Usage",

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.infer.session import AnswerEvents, OmniInference, TextDelta
+from unimoe.infer.speech import SpeechOptions
 from unimoe.media.source import BinaryReader, read_source
 from unimoe.tokens.message import Message, Part, TextPart, message
 
@@ -19,6 +20,7 @@ class Conversation:
         session: answers.
         options: of every answer.
         top_p_routing: routing threshold in place of the checkpoint's.
+        speech: how every answer is spoken; None: it is not.
         system: instructions that stay when the rest is forgotten.
     """
 
@@ -28,11 +30,13 @@ class Conversation:
         options: SamplingOptions,
         *,
         top_p_routing: float | None = None,
+        speech: SpeechOptions | None = None,
         system: str | None = None,
     ) -> None:
         self._session = session
         self._options = options
         self._top_p_routing = top_p_routing
+        self._speech = speech
         self._opening = [] if system is None else [message("system", system)]
         self._turns: list[Message] = []
         self._attached: tuple[Part, ...] = ()
@@ -61,7 +65,9 @@ class Conversation:
         turn = message("user", *self._attached, question)
         self._attached = ()
         prompt = [*self._opening, *self._turns, turn]
-        events = self._session.respond(prompt, self._options, top_p_routing=self._top_p_routing)
+        events = self._session.respond(
+            prompt, self._options, top_p_routing=self._top_p_routing, speech=self._speech
+        )
         return self._remembered(turn, events)
 
     def _kept(self, part: Part) -> Part:

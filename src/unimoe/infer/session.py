@@ -1,7 +1,8 @@
 """A loaded checkpoint you can talk to: `chat` for the whole answer, `stream` for its pieces.
 
 In:  a question with images, sounds and videos, or a conversation of `Message` values.
-Out: `ChatAnswer`, or `TextDelta` after `TextDelta` and the `Usage` at the end.
+Out: `ChatAnswer`, or `TextDelta` after `TextDelta`, `SpeechChunk`s between them where speech is
+asked for, and the `Usage` at the end.
 A session keeps no conversation: history is what the caller gives as `messages`.
 """
 
@@ -16,16 +17,23 @@ import torch
 from unimoe.checkpoint.directory import read_config
 from unimoe.checkpoint.mini import mini_directory
 from unimoe.checkpoint.weights import load_model, tensor_report
-from unimoe.config import MediaLimits
+from unimoe.config import MediaLimits, SpeakerConfig
 from unimoe.errors import CheckpointError, RequestError
+from unimoe.heads.head_files import read_head
+from unimoe.heads.speaker import Speaker
+from unimoe.infer.answer_text import AnswerText, VoiceChange
 from unimoe.infer.engine import Generation, generate
-from unimoe.infer.sampling import SamplingOptions, StopText
+from unimoe.infer.sampling import SamplingOptions
+from unimoe.infer.speaking import Speaking, speak
+from unimoe.infer.speech import Speech, SpeechChunk, SpeechOptions
+from unimoe.infer.speech_head import SpeechHead
 from unimoe.infer.usage import Usage
 from unimoe.media.audio import AudioSource
 from unimoe.media.image import ImageSource
 from unimoe.media.source import MediaSource
 from unimoe.tokens.batch import collate
 from unimoe.tokens.message import AudioPart, ImagePart, Message, Part, TextPart, VideoPart
+from unimoe.tokens.sentences import DEFAULT_MAX_CHARACTERS
 from unimoe.tokens.sequence import encode_chat
 from unimoe.tokens.vocabulary import Vocabulary
 
@@ -39,20 +47,21 @@ class TextDelta:
     text: str
 
 
-AnswerEvents: TypeAlias = Generator[TextDelta | Usage, None, None]
-"""Deltas, then one usage; `close` cancels."""
+AnswerEvents: TypeAlias = Generator[TextDelta | SpeechChunk | Usage, None, None]
+"""Deltas and speech, then one usage; `close` cancels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatAnswer:
-    """An answer; unpacks as `text, speech, image`, of which only text exists so far."""
+    """An answer; unpacks as `text, speech, image`, of which no image exists so far."""
 
     text: str
-    speech: None = None
+    speech: Speech | None = None
+    """None: it was not asked for, or nothing in the text can be said."""
     image: None = None
     usage: Usage
 
-    def __iter__(self) -> Iterator[str | None]:
+    def __iter__(self) -> Iterator[str | Speech | None]:
         return iter((self.text, self.speech, self.image))
 
 
@@ -74,6 +83,10 @@ class ChatRequest(TypedDict, total=False):
     seed: int | None
     stop: str | Sequence[str]
     stop_tokens: Sequence[int]
+    voice: str | None
+    pace: float
+    sentence_split_threshold: int
+    long_form: bool
 
 
 class OmniInference:
@@ -113,15 +126,27 @@ class OmniInference:
             devices: Mapping[str, str] | Literal["auto"]
             devices = "auto" if isinstance(device_map, str) else device_map
             self.model = load_model(directory, dtype=dtype, device_map=devices)
+        self.speaker: SpeechHead | None = read_head(directory, "speaker", SpeakerConfig, Speaker)
         self.limits = limits or MediaLimits()
         self._heads_aside = frozenset(tensor_report(directory).left_aside)
 
     def chat(self, prompt: str | None = None, **request: Unpack[ChatRequest]) -> ChatAnswer:
         """The whole answer at once; arguments as in `stream`."""
-        *deltas, usage = self.stream(prompt, **request)
+        *events, usage = self.stream(prompt, **request)
         assert isinstance(usage, Usage)
-        text = "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
-        return ChatAnswer(text=text, usage=usage)
+        text = "".join(event.text for event in events if isinstance(event, TextDelta))
+        chunks = [event for event in events if isinstance(event, SpeechChunk)]
+        speech = Speech.of_chunks(chunks) if chunks else None
+        return ChatAnswer(text=text, speech=speech, usage=usage)
+
+    def say(self, text: str, options: SpeechOptions | None = None, *, seed: int = 0) -> Speech:
+        """A text, spoken; the same again for the same seed.
+
+        Raises:
+            RequestError: this checkpoint has no speech head, the voice is not understood, nothing
+                can be said, or the text is too long where `long_form` is False.
+        """
+        return Speech.of_chunks(list(speak(self._speech_head(), [text], options, seed=seed)))
 
     def stream(
         self,
@@ -142,6 +167,10 @@ class OmniInference:
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         stop_tokens: Sequence[int] = (),
+        voice: str | None = None,
+        pace: float = 1.0,
+        sentence_split_threshold: int = DEFAULT_MAX_CHARACTERS,
+        long_form: bool = True,
     ) -> AnswerEvents:
         """The answer as it grows, then its usage; closing the iterator cancels the rest.
 
@@ -151,7 +180,8 @@ class OmniInference:
             audio: one source or several: path, bytes, file, or (samples, rate in Hz).
             video: one source or several: path, bytes, file; their sound is heard too.
             messages: the conversation so far; prompt and media are the turn that follows it.
-            output_form: what to answer with; only ("text",) so far.
+            output_form: what to answer with: ("text",), or ("text", "speech"), which says the text
+                sentence by sentence while it still comes.
             top_p_routing: routing threshold in place of the checkpoint's: lower takes fewer
                 experts a token.
             max_new_tokens: and all that follow: see `SamplingOptions`.
@@ -163,13 +193,23 @@ class OmniInference:
             seed: None chooses one, told by the usage.
             stop: one string or several that end the answer.
             stop_tokens: token ids that end it.
+            voice: and all that follow: see `SpeechOptions`.  What the model itself wants said in
+                another voice is said so.
+            pace: 2 is twice as fast.
+            sentence_split_threshold: characters that are spoken at once at most.
+            long_form: False refuses to speak more than one such piece.
 
         Raises:
             RequestError: nothing is asked, an option makes no sense, the prompt is too long, or
                 the output form is none this checkpoint has.
             MediaError: an input cannot be read, or is beyond a limit.
         """
-        _check_output_form(output_form, self._heads_aside)
+        speech = SpeechOptions(
+            voice=voice,
+            pace=pace,
+            sentence_split_threshold=sentence_split_threshold,
+            long_form=long_form,
+        )
         options = SamplingOptions(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -185,7 +225,12 @@ class OmniInference:
         if prompt is not None:
             parts = (*parts, TextPart(prompt))
         turn = [Message("user", parts)] if parts else []
-        return self.respond([*messages, *turn], options, top_p_routing=top_p_routing)
+        return self.respond(
+            [*messages, *turn],
+            options,
+            top_p_routing=top_p_routing,
+            speech=self._speech_of(output_form, speech),
+        )
 
     def respond(
         self,
@@ -193,11 +238,19 @@ class OmniInference:
         options: SamplingOptions,
         *,
         top_p_routing: float | None = None,
+        speech: SpeechOptions | None = None,
     ) -> AnswerEvents:
         """`stream` for a whole conversation and options that are values already.
 
+        Args:
+            messages: end with a user's turn.
+            options: how tokens are chosen.
+            top_p_routing: as in `stream`.
+            speech: how the answer is spoken; None: it is not.
+
         Raises:
-            RequestError: the conversation does not end with a user's turn, or is too long.
+            RequestError: the conversation does not end with a user's turn, or is too long; speech
+                without a speech head, or in a voice that is not understood.
             MediaError: an input cannot be read, or is beyond a limit.
         """
         if not messages or messages[-1].role != "user":
@@ -208,25 +261,64 @@ class OmniInference:
         pad_id = self.model.config.special_tokens.pad
         batch = collate([sample], pad_id=pad_id, padding="left")
         ends = (*options.stop_tokens, *sorted(self.vocabulary.end_ids))
-        options = replace(options, stop_tokens=ends)
+        options = replace(options, stop_tokens=ends).seeded()
+        assert options.seed is not None
+        speaking = (
+            None if speech is None else Speaking(self._speech_head(), speech, seed=options.seed)
+        )
         generation = generate(self.model, batch, options, top_p_routing=top_p_routing)
-        return self._events(generation, options.stop)
+        return self._events(generation, options.stop, speaking)
 
-    def _events(self, generation: Generation, stop: tuple[str, ...]) -> AnswerEvents:
-        characters, visible = self.vocabulary.text_stream(), StopText(stop)
+    def _events(
+        self, generation: Generation, stop: tuple[str, ...], speaking: Speaking | None
+    ) -> AnswerEvents:
+        answer = AnswerText(self.vocabulary, stop)
         try:
             for step in generation:
                 token = step.tokens[0]
                 if token is not None and step.finish_reasons[0] != "stop":
-                    if text := visible.push(characters.push(token)):
-                        yield TextDelta(text)
-                    if visible.found:
+                    yield from _told(answer.push(token), speaking)
+                    if answer.has_stopped:
                         generation.close("stop")
-            if text := visible.push(characters.flush()) + visible.flush():
-                yield TextDelta(text)
-            yield generation.usage()
+                # A little of the speech after every token: neither waits for the other.
+                if speaking is not None and (chunk := speaking.step()):
+                    yield chunk
+            yield from _told(answer.flush(), speaking)
+            if speaking is not None:
+                speaking.finish()
+                yield from speaking.rest()
+            spoken = None if speaking is None else speaking.usage
+            yield replace(generation.usage(), speech=spoken)
         finally:
             generation.close()
+            if speaking is not None:
+                speaking.close()
+
+    def _speech_head(self) -> SpeechHead:
+        """The speech head.
+
+        Raises:
+            RequestError: this checkpoint has none.
+        """
+        if self.speaker is None:
+            raise RequestError(_missing_head("speech", self._heads_aside))
+        return self.speaker
+
+    def _speech_of(self, output_form: Sequence[str], speech: SpeechOptions) -> SpeechOptions | None:
+        """How to speak, if speech is among the forms asked for."""
+        forms = (output_form,) if isinstance(output_form, str) else tuple(output_form)
+        _check_output_form(forms)
+        if "image" in forms:
+            raise RequestError(_missing_head("image", self._heads_aside))
+        if "speech" in forms:
+            self._speech_head()
+            return speech
+        if speech != SpeechOptions():
+            raise RequestError(
+                "voice, pace, sentence_split_threshold and long_form have no effect on an answer "
+                "that is not spoken; add 'speech' to output_form"
+            )
+        return None
 
 
 def media_parts(
@@ -251,26 +343,36 @@ def _each(sources: Any) -> Sequence[Any]:
     return sources if isinstance(sources, list | tuple) and not is_sound else (sources,)
 
 
-def _check_output_form(output_form: Sequence[str], heads_aside: Collection[str]) -> None:
-    """Only text so far; `heads_aside`: what the checkpoint holds and `load_model` leaves."""
-    for form in (output_form,) if isinstance(output_form, str) else output_form:
-        if form not in get_args(OutputForm):
-            raise RequestError(
-                f"output_form is {form!r}; need some of {', '.join(get_args(OutputForm))}"
-            )
-        if form != "text":
-            head = f"{form} head"  # as in the report of the tensors
-            holding = (
-                f"has {'an' if form == 'image' else 'a'} {head}, which cannot be run yet"
-                if head in heads_aside
-                else f"has no {head}"
-            )
-            raise RequestError(
-                f"{form} was asked for, but this checkpoint {holding}; "
-                "leave output_form at ('text',)"
-            )
-    if not output_form:
+def _told(pieces: list[str | VoiceChange], speaking: Speaking | None) -> Iterator[TextDelta]:
+    """Show what an answer says, and have it spoken."""
+    for piece in pieces:
+        if isinstance(piece, str):
+            yield TextDelta(piece)
+        if speaking is not None:
+            if isinstance(piece, str):
+                speaking.push(piece)
+            else:
+                speaking.change_voice(piece.description)
+
+
+def _check_output_form(forms: tuple[str, ...]) -> None:
+    known = get_args(OutputForm)
+    for form in forms:
+        if form not in known:
+            raise RequestError(f"output_form is {form!r}; need some of {', '.join(known)}")
+    if not forms:
         raise RequestError("output_form is empty; need ('text',)")
+
+
+def _missing_head(form: str, heads_aside: Collection[str]) -> str:
+    """Why there is no such answer; `heads_aside`: what the checkpoint holds, but nobody runs."""
+    head = f"{form} head"  # as in the report of the tensors
+    holding = (
+        f"has {'an' if form == 'image' else 'a'} {head}, which cannot be run yet"
+        if head in heads_aside
+        else f"has no {head}"
+    )
+    return f"{form} was asked for, but this checkpoint {holding}; leave output_form at ('text',)"
 
 
 def _checkpoint_directory(ckpt: str | Path) -> Path:

@@ -1,6 +1,6 @@
 """What a request cost: tokens by modality, experts, seconds.
 
-In:  the routing of every forward pass.  Out: one `Usage` a request.
+In:  the routing of every forward pass.  Out: one `Usage` a request, with its speech if it spoke.
 The counts stay on the device until somebody asks for them.
 Axes: rows = requests of the batch, live = those still running, columns = routed | null | shared.
 """
@@ -14,6 +14,21 @@ from unimoe.config import RouterConfig
 from unimoe.nn.router import Routing
 
 FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(kw_only=True, slots=True)
+class SpeechUsage:
+    """What was said aloud, and what it cost."""
+
+    seconds: float = 0.0
+    """Of sound."""
+    num_codes: int = 0
+    """Of the sentences as they are heard."""
+    num_sentences: int = 0
+    num_regenerated: int = 0
+    """Sentences that were written more than once, since they looped, fell silent or broke off."""
+    compute_seconds: float = 0.0
+    """Spent on writing codes and on their sound, all attempts together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +52,8 @@ class Usage:
     None: it goes on."""
     seed: int
     """Gives the same tokens again."""
+    speech: SpeechUsage | None = None
+    """None: the answer was not spoken."""
 
 
 class ExpertUse(NamedTuple):

@@ -1,6 +1,7 @@
 """Arrays to bytes: pictures, sound and films as files that read back what was put in.
 
-In:  uint8 pixels, float samples and their rate.  Out: WebP, FLAC or MP4, the same bytes every time.
+In:  uint8 pixels, float samples and their rate.  Out: WebP, FLAC or MP4, the same bytes every time;
+speech at its own rate, in the container its file name asks for.
 Pictures and sound are lossless; films are H.264 at a quality where sprites keep their colours, with
 ALAC as their sound track.
 Axes: frames = pictures of a film; samples = one channel.
@@ -17,7 +18,7 @@ from av.audio.format import AudioFormat
 from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
-from jaxtyping import Int16, UInt8
+from jaxtyping import Float32, Int16, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,6 +26,15 @@ from unimoe.config import AUDIO_RATE_HZ
 from unimoe.errors import MediaError
 from unimoe.media.audio import AudioSource, load_audio
 
+SPEECH_CODECS = {
+    ".wav": "pcm_s16le",
+    ".flac": "flac",
+    ".mp3": "libmp3lame",
+    ".ogg": "libopus",
+    ".opus": "libopus",
+    ".m4a": "aac",
+}
+"""By the ending of the file name; the first two are lossless at 16 bits."""
 _BLOCK_SAMPLES = 4096
 # One thread, no date and no version of FFmpeg: the bytes depend on the pixels alone.
 _X264_OPTIONS = {"crf": "18", "preset": "medium", "threads": "1"}
@@ -57,6 +67,42 @@ def encode_audio(sound: AudioSource, *, sample_rate_hz: int = AUDIO_RATE_HZ) -> 
     target = BytesIO()
     with av.open(target, "w", format="flac", options=_MUXER_OPTIONS) as muxer:
         _mux_sound(muxer, _sound_stream(muxer, "flac", "s16", sample_rate_hz), samples)
+    return target.getvalue()
+
+
+def encode_speech(
+    samples: Float32[np.ndarray, "samples"], sample_rate_hz: int, ending: str = ".wav"
+) -> bytes:
+    """One channel at its own rate.
+
+    Args:
+        samples: full scale is 1; what is louder is clipped.
+        sample_rate_hz: of the samples.
+        ending: of the file's name, as in `SPEECH_CODECS`.
+
+    Raises:
+        MediaError: no samples, or another ending.
+    """
+    if ending.lower() not in SPEECH_CODECS or not len(samples):
+        raise MediaError(
+            f"{len(samples)} samples for a {ending or 'file without an ending'}; "
+            f"need some, and one of {', '.join(SPEECH_CODECS)}"
+        )
+    container = {".m4a": "ipod", ".opus": "ogg"}.get(ending.lower(), ending.lower()[1:])
+    pcm = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+    target = BytesIO()
+    with av.open(target, "w", format=container, options=_MUXER_OPTIONS) as muxer:
+        codec = SPEECH_CODECS[ending.lower()]
+        stream = cast("AudioStream", muxer.add_stream(codec, rate=sample_rate_hz))
+        stream.codec_context.layout = AudioLayout("mono")
+        for start in range(0, len(pcm), _BLOCK_SAMPLES):
+            # The encoder converts: not every codec takes 16-bit integers.
+            block = pcm[None, start : start + _BLOCK_SAMPLES]
+            frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = sample_rate_hz, start
+            frame.time_base = Fraction(1, sample_rate_hz)
+            muxer.mux(stream.encode(frame))
+        muxer.mux(stream.encode())
     return target.getvalue()
 
 

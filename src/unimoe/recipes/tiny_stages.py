@@ -5,6 +5,7 @@
     warm-up                    the three upcycled into one mixture; router and shared experts learn
     mixed                      the whole mixture learns on everything
     annealing                  the same at a lower rate on balanced data; writes `checkpoint/`
+    codec, talker, experts     what speaks (`recipes/speech.py`), of sweeps that pass for sentences
 
 The data are three small sets made here: the colour of a square, the pitch of a tone, a number said
 again. The tiny model does learn the colours.
@@ -17,25 +18,35 @@ import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from unimoe.checkpoint.weights import load_model, save_model
-from unimoe.config import AUDIO_RATE_HZ
+from unimoe.config import (
+    AUDIO_RATE_HZ,
+    MelCodecConfig,
+    SpeakerConfig,
+    TalkerConfig,
+    TimedTalkerConfig,
+)
 from unimoe.data.card import DataCard
 from unimoe.data.manifest import read_manifest
 from unimoe.data.sample import OmniSample, Turn
 from unimoe.data.splits import SPLITS
 from unimoe.data.writer import DatasetWriter
+from unimoe.media.encode import encode_audio
 from unimoe.model.omni import OmniModel
 from unimoe.model.upcycle import upcycle
+from unimoe.recipes.speech import SpeechRecipe
 from unimoe.recipes.tiny import build_tiny, tiny_config
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.console import PreparationConsole
 from unimoe.train.features import PreparedSet, prepare, prepared_folder
-from unimoe.train.plan import Plan
+from unimoe.train.plan import HeadPlan, Plan
+from unimoe.train.readings import Reading
 from unimoe.train.stages import Material, Stage, apply_trained
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
@@ -197,9 +208,55 @@ def _plan(learns: Mapping[str, float], mixture: Mapping[str, float], **changes: 
     return dataclasses.replace(plan, **changes)  # type: ignore[arg-type]
 
 
+def _sweeps(folder: Path, split: str) -> list[Reading]:
+    """Four rising tones, called sentences."""
+    readings = []
+    (folder / "sweeps").mkdir(parents=True, exist_ok=True)
+    for number, text in enumerate(("go on.", "well, yes.", "no.", "as you like.")):
+        path = folder / "sweeps" / f"{split}-{number}.flac"
+        times = np.arange(18_000) / TINY_CODEC.sample_rate_hz
+        wave = 0.4 * np.sin(2 * np.pi * (150 + 200 * number + 400 * times) * times)
+        rate_hz = TINY_CODEC.sample_rate_hz
+        path.write_bytes(encode_audio((wave.astype(np.float32), rate_hz), sample_rate_hz=rate_hz))
+        readings.append(Reading(path, text, "tone"))
+    return readings
+
+
+TINY_CODEC = MelCodecConfig(
+    num_codes=64,
+    code_width=8,
+    fine_width=16,
+    fine_layers=(1, 1),
+    hidden_size=32,
+    num_layers=(1, 2),
+    num_heads=2,
+)
+TINY_TALKER = TimedTalkerConfig(
+    talker=TalkerConfig(
+        text_vocab_size=40,
+        text_width=16,
+        num_codes=64,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=1,
+        expert_width=24,
+    ),
+    voices=("tone",),
+)
+_HEAD_PLAN = HeadPlan(steps=20, batch_size=4, learns={"*": 1.0}, lr=3e-3, warmup_steps=3)
+_SPEECH = SpeechRecipe(
+    config=SpeakerConfig(talker=TINY_TALKER, codec=TINY_CODEC),
+    readings=_sweeps,
+    codec_plan=_HEAD_PLAN,
+    talker_plan=_HEAD_PLAN,
+    experts_plan=_HEAD_PLAN,
+    voice_plan=_HEAD_PLAN,
+)
+
 _EVEN = {"colours": 1.0, "tones": 1.0, "numbers": 1.0}
 
-STAGES: Mapping[str, Stage[Plan]] = {
+STAGES: Mapping[str, Stage[Any]] = {
     "connectors": Stage(
         caption="aligner and Q-Former learn to speak to the frozen core",
         plan=_plan(_CONNECTORS, {"colours": 1.0, "tones": 1.0}),
@@ -229,4 +286,5 @@ STAGES: Mapping[str, Stage[Plan]] = {
         material=lambda plan, folder: _material(_mixed(folder, "warm-up", "mixed"), plan, folder),
         finish=_write_checkpoint,
     ),
+    **_SPEECH.stages(),
 }

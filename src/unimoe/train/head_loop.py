@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -29,7 +29,7 @@ from unimoe.train.loop import (
     TRAINED_NAME,
     Outcome,
     Record,
-    require_same_plan,
+    newest_state,
     stop_signals,
     write_json,
 )
@@ -51,6 +51,7 @@ class HeadLoss(NamedTuple):
     """For the record."""
 
 
+@runtime_checkable
 class HeadObjective(Protocol[HeadT, BatchT]):
     """What a batch is to minimise."""
 
@@ -111,15 +112,9 @@ class _Run(Generic[HeadT, BatchT]):
         self.head, self.batch_of, self.objective = head, batch_of, objective
         self.plan, self.folder, self.on_record = plan, folder, on_record
         self.learner, self.guard, self.step = Learner(head, plan), Guard(), 0
-        states = state_paths(folder)
-        if states and not resume:
-            raise TrainingError(
-                f"{folder} holds a run of {int(states[-1].stem.split('-')[1])} steps; "
-                "resume it, or give another folder"
-            )
-        if states:
-            require_same_plan(plan, folder)
-            self._take_back(states[-1], everything=True)
+        state = newest_state(folder, plan, resume=resume)
+        if state is not None:
+            self._take_back(state, everything=True)
         else:
             torch.manual_seed(plan.seed)
             write_json(folder / RUN_NAME, {"commit": current_commit(), "train": to_dict(plan)})

@@ -19,9 +19,10 @@ from torch.nn import functional
 from unimoe.config import MelCodecConfig
 from unimoe.heads.aligner import Aligner, letters_of
 from unimoe.heads.mel import mel_filters
-from unimoe.heads.mel_codec import MelCodec
+from unimoe.heads.mel_codec import MIDDLE_HZ, MelCodec, Voice
 from unimoe.nn.precision import mixed_precision
 from unimoe.train.head_loop import HeadLoss
+from unimoe.train.pitch import pitch_of
 from unimoe.train.readings import ReadingBatch
 
 _DECAY = 0.99
@@ -31,7 +32,7 @@ _FRESH = 5.0
 """What a new row counts as, so that it lives for a while."""
 _CROP_CODES = 48
 _MEL_WINDOWS = ((2048, 128), (1024, 80), (512, 64), (256, 32), (128, 16))
-_MEL_WEIGHT, _COMMIT_WEIGHT, _LETTER_WEIGHT = 1.0, 1.0, 0.25
+_LETTER_WEIGHT, _PITCH_WEIGHT = 0.25, 0.3
 
 
 class LearningCodec(nn.Module):
@@ -104,9 +105,9 @@ def codec_objective(head: LearningCodec, batch: ReadingBatch) -> HeadLoss:
     commitment = functional.mse_loss(vectors[is_real], rows[is_real])
     passed = vectors + (rows - vectors).detach()
     letter = _letter_loss(head.aligner, passed, is_real, batch.texts)
-    mel = _sound_loss(head, passed, batch)
-    total = _MEL_WEIGHT * mel + _COMMIT_WEIGHT * commitment + _LETTER_WEIGHT * letter
-    parts = {"mel": mel, "commitment": commitment, "letter": letter}
+    mel, pitch = _sound_losses(head, passed, batch)
+    total = mel + commitment + _LETTER_WEIGHT * letter + _PITCH_WEIGHT * pitch
+    parts = {"mel": mel, "commitment": commitment, "letter": letter, "pitch": pitch}
     return HeadLoss(total, {name: float(part.detach()) for name, part in parts.items()})
 
 
@@ -140,11 +141,15 @@ def _letter_loss(
     return losses / lengths.sum()
 
 
-def _sound_loss(
+def _sound_losses(
     head: LearningCodec, vectors: Float[Tensor, "batch codes code_width"], batch: ReadingBatch
-) -> Float[Tensor, ""]:
-    """Distance of log-mel spectra of a piece of every recording."""
-    per_code = head.codec.config.samples_per_code
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Of a piece of every recording: distance of log-mel spectra, error of pitch and voicing.
+
+    The sound is made with the pitch of the recording, so that its harmonics can be compared.
+    """
+    config, decoder = head.codec.config, head.codec.decoder
+    per_code = config.samples_per_code
     crop = min(_CROP_CODES, vectors.shape[1])
     last = (batch.lengths // per_code - crop).clamp_min(0)
     starts = (torch.rand(len(last)) * (last + 1)).long()
@@ -156,10 +161,17 @@ def _sound_loss(
             for sound, start in zip(padded, starts, strict=True)
         ]
     )
-    with mixed_precision(batch.waveform.device.type):
-        heard = head.codec.decoder(pieces)
+    pitch = pitch_of(wanted, config.hop_samples, config.sample_rate_hz)
+    with mixed_precision(wanted.device.type):
+        states = decoder.states(pieces)
+        octaves, voiced = decoder.voice_scores(states)
+        heard = decoder(states, Voice(pitch.hz, pitch.is_voiced))
     distances = [functional.l1_loss(spectrum(heard), spectrum(wanted)) for spectrum in head.spectra]
-    return torch.stack(distances).mean()
+    is_voiced = pitch.is_voiced.float()
+    wrong = (octaves - (pitch.hz / MIDDLE_HZ).log2()).abs()
+    pitch_loss = (wrong * is_voiced).sum() / is_voiced.sum().clamp_min(1)
+    pitch_loss = pitch_loss + functional.binary_cross_entropy_with_logits(voiced, is_voiced)
+    return torch.stack(distances).mean(), pitch_loss
 
 
 @torch.no_grad()

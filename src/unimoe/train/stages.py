@@ -102,6 +102,8 @@ class Stage(Generic[PlanT]):
     """From the plan with all overrides, and the folder in which every stage has its own."""
     finish: Callable[[Any, Path], None] | None = None
     """What to write besides the learned tensors; is given the trained model and that folder."""
+    is_extra: bool = False
+    """Run only when it is asked for by name."""
 
 
 def run_stages(
@@ -124,7 +126,9 @@ def run_stages(
     """
     if only is not None and only not in stages:
         raise ConfigError(f"{recipe} has no stage {only!r}; there are {', '.join(stages)}")
-    chosen = [only] if only is not None else list(stages)
+    chosen = [
+        name for name in stages if name == only or (only is None and not stages[name].is_extra)
+    ]
     plans = {n: overridden(stages[n].plan, overrides, root="train") for n in chosen}
     outcomes: list[Outcome] = []
     for name in chosen:

@@ -306,5 +306,6 @@ MINI = Suite(
     ),
     text=PlainText(dataset="prose", goal=1.15),
     speech=_SPEECH,
+    voices={"hibari": "american woman", "slt": "plain woman", "awb": "scottish man"},
     speech_measures=("codec", "read_aloud", "voice_identity", "long_speech", "speech_speed"),
 )

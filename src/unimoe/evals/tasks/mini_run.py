@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from unimoe.checkpoint.mini import base_directory, mini_directory
+from unimoe.checkpoint.mini import base_directory
 from unimoe.checkpoint.weights import load_model
-from unimoe.config import SpeakerConfig
 from unimoe.data.manifest import read_manifest
 from unimoe.errors import PartsError, RequestError
 from unimoe.evals.answer import Answerer, ModelAnswerer
@@ -43,7 +42,6 @@ from unimoe.evals.task import load_items
 from unimoe.evals.tasks.mini import MINI
 from unimoe.evals.tower_states import TowerEye
 from unimoe.evals.whisper import Whisper
-from unimoe.heads.head_files import read_head
 from unimoe.heads.speaker import Speaker
 from unimoe.infer.session import OmniInference
 from unimoe.parts import cache_directory, fetch, part
@@ -56,14 +54,18 @@ def mini_data() -> Path:
     return cache_directory() / "data" / "mini"
 
 
-def speaker_of(model: str | Path) -> Speaker | None:
-    """The speech head of a checkpoint directory, or of "mini"; None: it has none.
+def mini_speaker(session: OmniInference) -> Speaker:
+    """The speech head of a session, with its codec.
 
     Raises:
-        CheckpointError: its files are damaged.
+        RequestError: it has none, or one of another kind.
     """
-    directory = mini_directory() if model == "mini" else Path(model)
-    return read_head(directory, "speaker", SpeakerConfig, Speaker)
+    if not isinstance(session.speaker, Speaker):
+        raise RequestError(
+            "this model has no speech head; need a directory with speaker.json and "
+            "speaker.safetensors"
+        )
+    return session.speaker
 
 
 def evaluate_mini(
@@ -75,7 +77,6 @@ def evaluate_mini(
     command: str,
     thresholds: Sequence[float | None] = (None,),
     baselines: Sequence[str] = (),
-    speaker: Speaker | None = None,
     progress: Progress | None = None,
 ) -> str:
     """Run the wanted tasks, ask the baselines, listen to its speech, and report.
@@ -89,14 +90,13 @@ def evaluate_mini(
         thresholds: of routing; None is the checkpoint's own. Of several, each has its own folder
             in `out`, and the report is a table of all.
         baselines: "blind", "cascade", "probe": asked the same items.
-        speaker: its speech head, which no threshold changes; None: it has none.
         progress: told about every window of items.
 
     Raises:
         UnimoeError: a part, a data set or an option is not as it must be.
     """
     asked = [baseline_named(each) for each in baselines]
-    wants_speech = _wants_speech(options, speaker)
+    wants_speech = _wants_speech(options, session)
     tools = mini_tools(options.tasks)
     if len(thresholds) > 1:
         _refuse_speech(options)
@@ -108,7 +108,8 @@ def evaluate_mini(
     evaluate(session, MINI, options, folder, tools, name=name, command=command, progress=progress)
     for baseline in asked:
         _ask_baseline(baseline, session, options, folder, tools, progress)
-    if wants_speech and speaker is not None:
+    if wants_speech:
+        speaker = mini_speaker(session)
         evaluate_speech(speaker, MINI, options, folder, tools.judges, progress=progress)
     return write_report(folder, MINI)
 
@@ -121,21 +122,18 @@ def _refuse_speech(options: EvalOptions) -> None:
         )
 
 
-def _wants_speech(options: EvalOptions, speaker: Speaker | None) -> bool:
+def _wants_speech(options: EvalOptions, session: OmniInference) -> bool:
     """Something of speech is to be measured, and can be.
 
     Raises:
         RequestError: it was asked for by name, and the model does not speak.
     """
-    asked = set(MINI.speech_measures) & set(options.tasks)
-    if speaker is None and asked:
-        raise RequestError(
-            f"{', '.join(sorted(asked))}: this model has no speech head; need a directory with "
-            "speaker.json and speaker.safetensors"
-        )
-    if speaker is None and not options.tasks:
+    if set(MINI.speech_measures) & set(options.tasks):
+        mini_speaker(session)
+        return True
+    if session.speaker is None and not options.tasks:
         log.warning("the model has no speech head; its speech is left out")
-    return bool(asked) or not options.tasks
+    return session.speaker is not None and not options.tasks
 
 
 def rescore_mini(out: Path) -> str:
