@@ -21,13 +21,13 @@ SHORT = ["train.steps=1", "train.warmup_steps=0", "train.evaluate_every=0"]
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     outcomes = run_stages("tiny", stages_of("tiny"), folder, overrides=SHORT)
-    assert [outcome.reason for outcome in outcomes] == ["finished"] * 10
+    assert [outcome.reason for outcome in outcomes] == ["finished"] * 11
     return folder
 
 
 def test_every_stage_leaves_plan_journal_and_weights(trained):
     usual = [name for name, stage in stages_of("tiny").items() if not stage.is_extra]
-    assert usual[-3:] == ["codec", "talker", "experts"]
+    assert usual[-4:] == ["codec", "decoder", "talker", "experts"]
     for stage in usual:
         names = {path.name for path in (trained / stage).iterdir()}
         assert names >= {"run.json", "journal.jsonl", "trained.safetensors"}

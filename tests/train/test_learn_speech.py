@@ -106,6 +106,17 @@ def test_the_codec_learns_its_recordings(readings):
     assert last["letter"] < 0.8 * first["letter"]
 
 
+def test_codes_stay_when_the_decoder_learns_alone(readings):
+    learner = _learner().train()
+    learner.requires_grad_(False)
+    learner.codec.decoder.requires_grad_(True)
+    before = learner.codec.codebook.clone()
+    loss = codec_objective(learner, loaded_batch(readings, 24_000))
+    loss.total.backward()
+    assert torch.equal(learner.codec.codebook, before)
+    assert learner.codec.decoder.filters.weight.grad is not None
+
+
 def test_evaluation_moves_no_row(readings):
     learner = _learner()
     learner.train()

@@ -42,19 +42,23 @@ def mini_speech() -> SpeechRecipe:
         save_every=100,
         evaluate_every=500,
     )
+    codec = HeadPlan(
+        steps=6000,
+        batch_size=8,
+        learns={"codec.*": 1.0, "aligner.*": 1.0},
+        lr=1e-3,
+        warmup_steps=100,
+        final_lr_fraction=0.02,
+        save_every=200,
+        evaluate_every=500,
+        guard=GuardPlan(spike_factor=10.0),
+    )
     return SpeechRecipe(
         config=SpeakerConfig(talker=TALKER, codec=CODEC),
         readings=lambda runs, split: _readings(split),
-        codec_plan=HeadPlan(
-            steps=6000,
-            batch_size=8,
-            learns={"codec.*": 1.0, "aligner.*": 1.0},
-            lr=1e-3,
-            warmup_steps=100,
-            final_lr_fraction=0.02,
-            save_every=200,
-            evaluate_every=500,
-            guard=GuardPlan(spike_factor=10.0),
+        codec_plan=codec,
+        decoder_plan=dataclasses.replace(
+            codec, steps=3000, learns={"codec.decoder.*": 1.0}, lr=6e-4
         ),
         talker_plan=talker,
         experts_plan=dataclasses.replace(talker, steps=1000, lr=4e-4),

@@ -1,6 +1,7 @@
 """The stages that make a model speak: a codec of its own, and the talker that writes its codes.
 
     codec     sound to codes and back; with it an aligner that tells which letter is spoken when
+    decoder   codes to sound alone: the codes stay, so this may go on beside the talker, or later
     talker    letters to codes, its feed-forward blocks dense
     experts   the same with several experts a block, each begun as the dense one; writes `speaker/`
     voice     only when asked for: one voice more, of the clips in `voice_clips/`
@@ -61,6 +62,7 @@ class SpeechRecipe:
     readings: Callable[[Path, str], list[Reading]]
     """From the folder of the run and a split: recordings with their text, by `config`'s voices."""
     codec_plan: HeadPlan
+    decoder_plan: HeadPlan
     talker_plan: HeadPlan
     experts_plan: HeadPlan
     voice_plan: HeadPlan
@@ -72,6 +74,11 @@ class SpeechRecipe:
                 caption="sound to codes and back",
                 plan=self.codec_plan,
                 material=self._codec_material,
+            ),
+            "decoder": Stage(
+                caption="codes to sound",
+                plan=self.decoder_plan,
+                material=self._decoder_material,
             ),
             "talker": Stage(
                 caption="letters to codes",
@@ -94,12 +101,20 @@ class SpeechRecipe:
         }
 
     def _codec_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
-        rate_hz = self.config.codec.sample_rate_hz
-        heard = loaded_batch(self.readings(runs, "validation")[:_NUM_HEARD], rate_hz)
-        readings = self.readings(runs, "train")
         model = LearningCodec(self.config.codec)
         if (runs / FORMER_CODEC).exists():
             _take_alike(model, load_file(runs / FORMER_CODEC))
+        return self._sound_material(model, plan, runs)
+
+    def _decoder_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
+        model = LearningCodec(self.config.codec)
+        apply_trained(model, runs / "codec")
+        return self._sound_material(model, plan, runs)
+
+    def _sound_material(self, model: LearningCodec, plan: HeadPlan, runs: Path) -> HeadMaterial:
+        rate_hz = self.config.codec.sample_rate_hz
+        heard = loaded_batch(self.readings(runs, "validation")[:_NUM_HEARD], rate_hz)
+        readings = self.readings(runs, "train")
         return HeadMaterial(
             model=model,
             batch_of=RandomReadings(readings, plan.batch_size, rate_hz, plan.seed),
@@ -152,6 +167,7 @@ class SpeechRecipe:
     def _learned_codec(self, runs: Path) -> LearningCodec:
         learner = LearningCodec(self.config.codec)
         apply_trained(learner, runs / "codec")
+        apply_trained(learner, runs / "decoder", only=["codec.decoder.*"])
         return learner.eval()
 
     def _export(self, model: TimedTalker, runs: Path) -> None:

@@ -5,7 +5,7 @@
     warm-up                    the three upcycled into one mixture; router and shared experts learn
     mixed                      the whole mixture learns on everything
     annealing                  the same at a lower rate on balanced data; writes `checkpoint/`
-    codec, talker, experts     what speaks (`recipes/speech.py`), of sweeps that pass for sentences
+    codec … experts            what speaks (`recipes/speech.py`), of sweeps that pass for sentences
 
 The data are three small sets made here: the colour of a square, the pitch of a tone, a number said
 again. The tiny model does learn the colours.
@@ -249,6 +249,7 @@ _SPEECH = SpeechRecipe(
     config=SpeakerConfig(talker=TINY_TALKER, codec=TINY_CODEC),
     readings=_sweeps,
     codec_plan=_HEAD_PLAN,
+    decoder_plan=dataclasses.replace(_HEAD_PLAN, learns={"codec.decoder.*": 1.0}),
     talker_plan=_HEAD_PLAN,
     experts_plan=_HEAD_PLAN,
     voice_plan=_HEAD_PLAN,

@@ -100,7 +100,7 @@ def codec_objective(head: LearningCodec, batch: ReadingBatch) -> HeadLoss:
     with torch.no_grad():
         codes = codec.nearest_codes(vectors)
         rows = codec.codebook[codes]
-    if head.training:
+    if head.training and vectors.requires_grad:  # of an encoder that stays, the codes stay too
         head.follow(vectors.detach()[is_real], codes[is_real])
     commitment = functional.mse_loss(vectors[is_real], rows[is_real])
     passed = vectors + (rows - vectors).detach()
