@@ -9,8 +9,9 @@ from unimoe.checkpoint.mini import _is_trained, mini_config
 from unimoe.model.allocate import meta_model
 from unimoe.model.specialists import specialist_moe
 from unimoe.recipes.mini import DELTA_RANK, SPECIALISTS, mini_moe, mini_stages
+from unimoe.train.plan import Plan
 
-STAGES = mini_stages()
+STAGES = {name: stage for name, stage in mini_stages().items() if isinstance(stage.plan, Plan)}
 ALIGNED = ("words", "pictures")
 
 
