@@ -17,9 +17,10 @@ import torch
 from unimoe.checkpoint.directory import read_config
 from unimoe.checkpoint.mini import mini_directory
 from unimoe.checkpoint.weights import load_model, tensor_report
-from unimoe.config import MediaLimits, SpeakerConfig
+from unimoe.config import MediaLimits, PainterConfig, SpeakerConfig
 from unimoe.errors import CheckpointError, RequestError
 from unimoe.heads.head_files import read_head
+from unimoe.heads.painter import PAINTER, Painter
 from unimoe.heads.speaker import Speaker
 from unimoe.infer.answer_text import AnswerText, VoiceChange
 from unimoe.infer.engine import Generation, generate
@@ -127,6 +128,7 @@ class OmniInference:
             devices = "auto" if isinstance(device_map, str) else device_map
             self.model = load_model(directory, dtype=dtype, device_map=devices)
         self.speaker: SpeechHead | None = read_head(directory, "speaker", SpeakerConfig, Speaker)
+        self.painter = read_head(directory, PAINTER, PainterConfig, Painter)
         self.limits = limits or MediaLimits()
         self._heads_aside = frozenset(tensor_report(directory).left_aside)
 
