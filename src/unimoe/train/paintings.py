@@ -81,17 +81,16 @@ def prepare_paintings(
         vocabulary: of the model.
         painter: its encoder makes the latents.
         folder: of all that is prepared for painters.
-        tasks: the samples of these are taken, in the manifest's order.
+        tasks: the samples of these are taken, in the manifest's order; some may have none.
 
     Raises:
-        DataError: a sample is no drawing task, there is none of a task, or another process
-            prepares there.
+        DataError: a sample is no drawing task, there is none at all, or another process prepares
+            there.
     """
     every = (manifest[index] for index in range(len(manifest)))
     samples = [sample for sample in every if sample.task in tasks]
-    missing = sorted(set(tasks) - {sample.task for sample in samples})
-    if missing:
-        raise DataError(f"{manifest.path} has no samples of {missing[0]}; build it anew")
+    if not samples:
+        raise DataError(f"{manifest.path} has no samples of {', '.join(tasks)}; build it anew")
     folder.mkdir(parents=True, exist_ok=True)
     prompts, prompt_of = _distinct([_prompt(sample) for sample in samples])
     pictures, picture_of = _distinct([path for sample in samples for path in sample.images])
