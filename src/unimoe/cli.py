@@ -639,6 +639,22 @@ def router(
     print(out, file=sys.stderr)
 
 
+@plot.command()
+def speech(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint directory.")] = "mini",
+    *,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Sounds and picture.")] = "speech-samples",
+) -> None:
+    """Write recordings, the same through the codec, and the model's own speech, with spectra."""
+    from unimoe.evals.speech_samples import write_speech_samples
+    from unimoe.evals.tasks.mini import MINI
+    from unimoe.evals.tasks.mini_run import mini_data, mini_speaker
+
+    speaker = mini_speaker(_load(model, "cpu", "auto"))
+    for path in write_speech_samples(speaker, MINI.voices, mini_data(), Path(out)):
+        print(path)
+
+
 @parts.command("list")
 def list_parts(
     *,

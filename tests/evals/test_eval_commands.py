@@ -5,11 +5,14 @@ import shutil
 import pytest
 
 from tests.evals.made_data import made_data
+from tests.heads.made_speakers import small_speaker
 from unimoe.cli import main
 from unimoe.evals.judges import Judges
 from unimoe.evals.suite import EvalOptions, Suite, Tools
 from unimoe.evals.sweep import sweep_thresholds
 from unimoe.evals.task import Task
+from unimoe.evals.tasks.mini_run import mini_speaker
+from unimoe.heads.head_files import write_head
 from unimoe.infer.session import OmniInference
 
 
@@ -62,6 +65,20 @@ def test_media_without_a_question_and_unknown_tasks_are_misuse(evaluated, tmp_pa
     assert main([*words, "--baseline", "owl"]) == 2
     assert "blind, cascade, probe" in capsys.readouterr().err
     assert main(["rescore", str(tmp_path)]) == 2
+
+
+def test_a_model_without_a_speech_head_is_told_apart_from_one_that_speaks(
+    evaluated, tiny_directory, tmp_path, capsys
+):
+    _, words = evaluated
+    assert main([*words, "--task", "codec"]) == 2
+    assert "this model has no speech head" in capsys.readouterr().err
+    assert main(["plot", "speech", str(tiny_directory), "--out", str(tmp_path)]) == 2
+    assert "no speech head" in capsys.readouterr().err
+    speaker = small_speaker()
+    speaking = shutil.copytree(tiny_directory, tmp_path / "speaking")
+    write_head(speaker, speaker.config, speaking, "speaker")
+    assert mini_speaker(OmniInference(speaking)).voices == ("ann", "bob")
 
 
 def test_a_sweep_shows_fewer_experts_at_a_lower_threshold(evaluated, tiny_directory, tmp_path):

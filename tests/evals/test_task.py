@@ -39,6 +39,12 @@ def test_a_limit_takes_the_same_samples_every_time_and_others_with_another_seed(
     assert load_items(TASK, data, limit=3).num_available == 7
 
 
+def test_a_task_may_take_fewer_than_there_are(data):
+    assert ids(task(most=3), data) == ids(TASK, data, limit=3)
+    assert len(ids(task(most=3), data, limit=2)) == 2
+    assert len(ids(task(most=30), data)) == 7
+
+
 def test_the_hash_changes_with_a_picture_and_with_an_answer(data):
     before = load_items(TASK, data).sha256
     assert load_items(TASK, data).sha256 == before

@@ -54,3 +54,14 @@ def test_what_is_no_letter_is_refused(text):
 def test_a_text_longer_than_its_sound_is_refused():
     with pytest.raises(DataError, match="too long"):
         durations_of(torch.randn(3, 1 + len(LETTERS)), letters_of("abcd"))
+
+
+def test_a_long_text_is_laid_out_too():
+    text = "a sentence of so many letters that the states of its path do not fit a byte any more."
+    letters = letters_of(text)
+    scores = torch.full((2 * len(text), 1 + len(LETTERS)), -8.0)
+    scores[1::2, 0] = 8.0
+    scores[torch.arange(len(text)) * 2, letters] = 8.0
+    lasting = durations_of(scores, letters)
+    assert lasting.sum() == 2 * len(text)
+    assert set(lasting.tolist()) <= {1, 2, 3}

@@ -81,6 +81,21 @@ def test_running_sums_are_rounded_not_each_duration():
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("The U S A.", "the you ess ay."),
+        ("Plan B, I say.", "plan bee, i say."),
+        ("A dog.", "a dog."),
+        ("D'you see", "d'you see"),
+        ("I R S", "eye are ess"),
+    ],
+)
+def test_letters_that_stand_alone_have_names(text, said):
+    characters = SMALL_TALKER.characters
+    assert "".join(characters[number] for number in text_ids(text, characters)) == said
+
+
+@pytest.mark.parametrize(
     ("text", "options"),
     [
         ("room 7", {"voice": "ann"}),

@@ -112,6 +112,15 @@ def test_arrays_are_read_as_they_are_stored(tmp_path: Path) -> None:
     assert found["a"].dtype == np.int8
 
 
+def test_pieces_of_a_file_are_read_as_the_whole(tmp_path: Path) -> None:
+    whole = model_bin({"encoder/conv1/weight": np.arange(6, dtype=np.float32).reshape(2, 3)})
+    pieces = [tmp_path / "one", tmp_path / "two"]
+    pieces[0].write_bytes(whole[:50])
+    pieces[1].write_bytes(whole[50:])
+    (values,) = read_model(*pieces).values()
+    np.testing.assert_array_equal(values, [[0, 1, 2], [3, 4, 5]])
+
+
 def test_an_unknown_array_is_named(tmp_path: Path) -> None:
     data = model_bin({"encoder/layer_0/rotary/weight": np.zeros(2, np.float16)})
     with pytest.raises(PartsError, match="encoder/layer_0/rotary/weight has no name"):

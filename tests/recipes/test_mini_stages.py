@@ -12,6 +12,7 @@ from unimoe.recipes.mini import DELTA_RANK, SPECIALISTS, mini_moe, mini_stages
 from unimoe.train.plan import Plan
 
 STAGES = {name: stage for name, stage in mini_stages().items() if isinstance(stage.plan, Plan)}
+"""Those of the language core; heads have no parts."""
 ALIGNED = ("words", "pictures")
 
 

@@ -6,6 +6,7 @@ In:  the folder of an evaluation and the suite it ran.  Out: Markdown, and the s
 from math import isfinite, isnan
 from typing import Any
 
+from unimoe.evals.figures import FIGURES_HEADER, figure_row, read_figure
 from unimoe.evals.records import EvalFolder
 from unimoe.evals.routing import read_expert_use, summarise
 from unimoe.evals.run import record_name
@@ -25,7 +26,7 @@ def write_report(folder: EvalFolder, suite: Suite) -> str:
     manifest = folder.manifest()
     scores: dict[str, Any] = {}
     rows, parts = [], []
-    for task in suite.tasks:
+    for task in (*suite.tasks, *suite.speech):
         if task.name in manifest["tasks"] and folder.read(task.name).items:
             row, part, scores[task.name] = _task_row(folder, task, manifest)
             rows.append(row)
@@ -33,6 +34,8 @@ def write_report(folder: EvalFolder, suite: Suite) -> str:
     for row, name, found in (*_pair_rows(folder, suite, manifest), *_text_rows(folder, suite)):
         rows.append(row)
         scores[name] = found
+    figures, measured = _figures(folder, suite)
+    scores |= {"figures": measured} if measured else {}
     text = "\n".join(
         [
             f"# Evaluation of {manifest['model']['name']}",
@@ -41,6 +44,7 @@ def write_report(folder: EvalFolder, suite: Suite) -> str:
             "",
             _HEADER,
             *rows,
+            *(["", FIGURES_HEADER, *figures] if figures else []),
             *(["", "| part | items | score [95 %] |", "|---|---|---|", *parts] if parts else []),
             *_routing_lines(folder),
             "",
@@ -127,6 +131,14 @@ def _text_rows(folder: EvalFolder, suite: Suite) -> list[tuple[str, str, dict[st
     )
     numbers = {"value": found["ratio"], "low": low, "high": high, "goal": goal, "reached": reached}
     return [(row, PERPLEXITY, numbers)]
+
+
+def _figures(folder: EvalFolder, suite: Suite) -> tuple[list[str], dict[str, Any]]:
+    """Rows of what was measured of speech, and the same by name."""
+    found = {name: folder.result(name) for name in suite.speech_measures}
+    found = {name: figures for name, figures in found.items() if figures is not None}
+    rows = [figure_row(read_figure(each)) for figures in found.values() for each in figures]
+    return rows, found
 
 
 def _how(manifest: dict[str, Any]) -> list[str]:

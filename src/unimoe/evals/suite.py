@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,18 @@ class Suite:
     tasks: tuple[Task, ...]
     pairs: tuple[Pair, ...] = ()
     text: PlainText | None = None
+    speech: tuple[Task, ...] = ()
+    """Judged by what an ear makes out of a sound (`evals/speech.py`)."""
+    speech_measures: tuple[str, ...] = ()
+    """What of speech is measured: names of `evals.speech.MEASURES`."""
+    voices: Mapping[str, str] = field(default_factory=dict)
+    """Who reads in the data -> the model's name of that voice."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """What can be asked for."""
-        return (*(task.name for task in self.tasks), *((PERPLEXITY,) if self.text else ()))
+        text = (PERPLEXITY,) if self.text else ()
+        return (*(task.name for task in self.tasks), *text, *self.speech_measures)
 
     def task(self, name: str) -> Task:
         """The task of that name.
@@ -85,7 +92,7 @@ class Suite:
         Raises:
             RequestError: there is none.
         """
-        for task in self.tasks:
+        for task in (*self.tasks, *self.speech):
             if task.name == name:
                 return task
         raise RequestError(f"no task {name!r}; {self.name} has {', '.join(self.names)}")
@@ -151,7 +158,7 @@ def evaluate(
         options=_answer_options(options, session.model),
         about={"suite": suite.name, "command": command, "machine": _machine()},
     )
-    tasks = [suite.task(each) for each in wanted if each != PERPLEXITY]
+    tasks = [task for task in suite.tasks if task.name in wanted]
     # All are read before the first is asked: what is missing is told at once.
     loaded = [load_items(t, options.data, limit=options.limit, seed=options.seed) for t in tasks]
     with contextlib.closing(tower_states(session, options)) as states:

@@ -40,6 +40,8 @@ class Task:
     by: tuple[str, ...] = ()
     """Traits whose values the report tells apart, such as "voice"."""
     max_new_tokens: int = 8
+    most: int | None = None
+    """Items, drawn by hash; None: all there are."""
     goal: float | None = None
     """What to reach: at least, or at most for a word error rate; None: reported only."""
 
@@ -102,6 +104,7 @@ def load_items(task: Task, data: Path, *, limit: int | None = None, seed: int = 
     samples = [sample for sample in manifest if task.holds(sample)]
     _require_usable(samples, task, path)
     num_available = len(samples)
+    limit = min((each for each in (limit, task.most) if each is not None), default=None)
     # By hash: the first ones of a file tend to be of one kind.
     samples.sort(key=lambda sample: unit_hash(sample.id, seed))
     # Then side by side: questions on one picture, which is looked at only once.

@@ -105,7 +105,7 @@ def _likeliest_places(
     path = np.empty(num_codes, np.int64)
     for code in range(num_codes - 1, -1, -1):
         path[code] = state
-        state -= came_from[code, state]
+        state -= int(came_from[code, state])
     codes = np.arange(num_codes)
     said = [codes[path == 2 * place + 1] for place in range(len(letters))]
     return np.array([(each[0] + each[-1]) // 2 for each in said])

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from unimoe.config import CodecConfig
-from unimoe.errors import MediaError, RequestError
+from unimoe.errors import RequestError
+from unimoe.heads.codebook import nearest_rows, require_codes, require_sound
 from unimoe.heads.seanet import SEANetEncoder
 from unimoe.heads.vocos import SpectrumHead, VocosBackbone
 
@@ -34,19 +35,14 @@ class Codec(nn.Module):
         Raises:
             MediaError: no sound, or one that is not finite.
         """
-        if waveform.shape[-1] == 0:
-            raise MediaError("the sound is empty; there is nothing to encode")
-        if not bool(waveform.isfinite().all()):
-            raise MediaError("the sound holds samples that are no finite numbers")
+        require_sound(waveform)
         return self.nearest_codes(self.encoder(waveform[:, None]).transpose(1, 2))
 
     def nearest_codes(
         self, vectors: Float[Tensor, "batch frames code_width"]
     ) -> Int[Tensor, "batch frames"]:
         """The codebook row of the smallest squared distance to each vector."""
-        table = self.codebook.weight
-        # without the square of the vector itself, which all rows share
-        return (table.square().sum(-1) - 2 * vectors @ table.t()).argmin(-1)
+        return nearest_rows(self.codebook.weight, vectors)
 
     def features(self, codes: Int[Tensor, "batch frames"]) -> Float[Tensor, "batch width frames"]:
         """The codebook rows of codes.
@@ -54,13 +50,7 @@ class Codec(nn.Module):
         Raises:
             RequestError: no codes, or one the codebook does not have.
         """
-        if codes.shape[-1] == 0:
-            raise RequestError("there are no codes to decode")
-        wrong = codes[(codes < 0) | (codes >= self.config.num_codes)]
-        if len(wrong):
-            raise RequestError(
-                f"code {int(wrong[0])} to decode; the codec knows 0 to {self.config.num_codes - 1}"
-            )
+        require_codes(codes, self.config.num_codes)
         rows: Tensor = self.codebook(codes)
         return rows.transpose(1, 2)
 

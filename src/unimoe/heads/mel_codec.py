@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unimoe.config import MelCodecConfig
-from unimoe.errors import MediaError, RequestError
+from unimoe.heads.codebook import nearest_rows, require_codes, require_sound
 from unimoe.heads.mel import mel_filters
 from unimoe.heads.vocos import overlap_add
 
@@ -69,19 +69,14 @@ class MelCodec(nn.Module):
         Raises:
             MediaError: no sound, or one that is not finite.
         """
-        if waveform.shape[-1] == 0:
-            raise MediaError("the sound is empty; there is nothing to encode")
-        if not bool(waveform.isfinite().all()):
-            raise MediaError("the sound holds samples that are no finite numbers")
+        require_sound(waveform)
         return self.nearest_codes(self.encoder(waveform))
 
     def nearest_codes(
         self, vectors: Float[Tensor, "batch codes code_width"]
     ) -> Int[Tensor, "batch codes"]:
         """The codebook row of the smallest squared distance to each vector."""
-        table = self.codebook
-        # without the square of the vector itself, which all rows share
-        return (table.square().sum(-1) - 2 * vectors @ table.t()).argmin(-1)
+        return nearest_rows(self.codebook, vectors)
 
     def decode(self, codes: Int[Tensor, "batch codes"]) -> Float[Tensor, "batch samples"]:
         """The sound of codes, `samples_per_code` each.
@@ -89,13 +84,7 @@ class MelCodec(nn.Module):
         Raises:
             RequestError: no codes, or one the codebook does not have.
         """
-        if codes.shape[-1] == 0:
-            raise RequestError("there are no codes to decode")
-        wrong = codes[(codes < 0) | (codes >= self.config.num_codes)]
-        if len(wrong):
-            raise RequestError(
-                f"code {int(wrong[0])} to decode; the codec knows 0 to {self.config.num_codes - 1}"
-            )
+        require_codes(codes, self.config.num_codes)
         states = self.decoder.states(self.codebook[codes])
         waveform: Tensor = self.decoder(states, self.decoder.voice_of(states))
         return waveform

@@ -6,7 +6,9 @@ Axes: samples = at the codec's rate; codes = so many of them each.
 
 from __future__ import annotations
 
+import re
 import secrets
+import string
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -27,6 +29,11 @@ _PIECE_CODES = 20
 """Half a second of sound is decoded at once."""
 _MAX_CODES = 1200
 _MAX_ROWS = 4096
+_NAMES = """ay bee see dee ee eff jee aitch eye jay kay ell em en oh pee cue are ess tee you vee
+double-you ex why zee"""
+_LETTER_NAMES = dict(zip(string.ascii_uppercase, _NAMES.split(), strict=True))
+_SPELT = re.compile(r"\b(?:[A-Z](?: [A-Z])+|[B-HJ-Z])\b(?!')")
+"""Several capitals in a row, or one that is no word: not "A" and not "I"."""
 _SLOWEST, _FASTEST = 0.2, 5.0
 _CANDIDATES = 40
 
@@ -151,13 +158,18 @@ class Speaker(nn.Module):
         return len(config.characters) + config.voices.index(voice)
 
 
+def spelt_out(text: str) -> str:
+    """Capitals that stand alone by their names: "you ess" for "U S"."""
+    return _SPELT.sub(lambda found: _named(found[0]), text)
+
+
 def text_ids(text: str, characters: str) -> list[int]:
-    """The ids of a sentence.
+    """The ids of a sentence, spelt out.
 
     Raises:
         RequestError: it is empty, or holds another character.
     """
-    plain = text.lower()
+    plain = spelt_out(text).lower()
     wrong = sorted(set(plain) - set(characters))
     if wrong or not plain.strip():
         raise RequestError(
@@ -165,6 +177,10 @@ def text_ids(text: str, characters: str) -> list[int]:
             f"{characters!r}. Write numbers and signs as words"
         )
     return [characters.index(character) for character in plain]
+
+
+def _named(letters: str) -> str:
+    return " ".join(_LETTER_NAMES[letter] for letter in letters.split())
 
 
 def rounded_durations(durations: Float[Tensor, " characters"]) -> Int[Tensor, " characters"]:

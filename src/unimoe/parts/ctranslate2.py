@@ -58,24 +58,30 @@ _IN_LAYER: dict[str, tuple[str, ...]] = {
 _SETTINGS = {
     "activation",
     "alibi",
+    "alibi_use_positive_positions",
     "alignment_heads",
     "alignment_layer",
     "num_heads",
     "pre_norm",
+    "scale_alibi",
     "scale_embeddings",
     "start_from_zero_embedding",
 }
 """Small integers that describe the model; its configuration says the same."""
 
 
-def read_model(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+def read_model(path: Path, *further: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Every array of the file as it is stored, scalars included; aliases are left out.
+
+    Args:
+        path: of the file, or of the first of the pieces it was cut into.
+        further: of the other pieces, in their order.
 
     Raises:
         PartsError: no model.bin of version 6 that holds a Whisper, or a damaged one.
     """
     try:
-        data = path.read_bytes()
+        data = b"".join(piece.read_bytes() for piece in (path, *further))
     except OSError as error:
         raise PartsError(f"{path}: cannot be read ({error})") from error
     try:
@@ -84,14 +90,14 @@ def read_model(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
         raise PartsError(f"{path}: no Whisper of CTranslate2, or damaged ({error})") from error
 
 
-def whisper_weights(path: Path) -> Weights:
-    """Encoder and decoder, by transformers' names, in float32.
+def whisper_weights(path: Path, *further: Path) -> Weights:
+    """Encoder and decoder, by transformers' names, in float32; arguments as of `read_model`.
 
     Raises:
         PartsError: as `read_model`; or an array that no name is known for.
     """
     weights: Weights = {}
-    for name, stored in read_model(path).items():
+    for name, stored in read_model(path, *further).items():
         if name.rpartition("/")[2] in _SETTINGS:
             continue
         if not np.issubdtype(stored.dtype, np.floating):

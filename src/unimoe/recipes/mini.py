@@ -14,8 +14,9 @@
     vae, image  what draws: see `recipes/drawing.py`
     codec, …    what speaks: see `recipes/speech.py`
 
-Towers are frozen in all stages: their states are computed once and kept. Connectors are frozen
-once they are aligned: stages through the core undo what alignment taught them (docs/log.md).
+Towers are frozen in all stages: their states are computed once and kept. The image connector is
+frozen once it is aligned: stages through the core undo what alignment taught it. That of speech
+learns on, at a quarter of the rate: frozen, it costs more than it keeps (docs/log.md).
 Where an export of a former run lies in the folder as `former.safetensors`, connectors, attention
 and experts go on from it; what that run has seen is then no longer held out.
 Source: paper section 2 and table 2 (docs/sources.md#recipe).
@@ -111,13 +112,13 @@ def mini_stages() -> dict[str, Stage[Any]]:
         ),
         "speech": _stage(
             "specialist of understanding speech",
-            _plan(500, SPEECH, _DELTAS, lr=1e-3),
+            _plan(500, SPEECH, _DELTAS | _gentle(_SPEECH_CONNECTOR), lr=1e-3),
             lambda runs: _specialist(runs, 1, "vision"),
         ),
         "sound": _stage(
             "specialist of sounds and of answers to be spoken",
             _plan(200, SOUNDS | TEXT, _DELTAS, lr=1e-3),
-            lambda runs: _specialist(runs, 2, "vision"),
+            lambda runs: _specialist(runs, 2, "vision", "speech"),
         ),
         "routing": _stage(
             "routers and shared experts",
@@ -140,9 +141,14 @@ def mini_stages() -> dict[str, Stage[Any]]:
     }
 
 
+def _gentle(learns: Mapping[str, float]) -> dict[str, float]:
+    """At a quarter of the rate: it has learned once already."""
+    return {pattern: factor / 4 for pattern, factor in learns.items()}
+
+
 _EVERYTHING = IMAGES | VIDEO | SPEECH | SOUNDS | COMBINED | {"text": 3.0}
 """Text counts thrice: its tokens stand in every conversation, so routers err most about them."""
-_MIXTURE = _ROUTERS | _SHARED | _DELTAS | _ATTENTION
+_MIXTURE = _ROUTERS | _SHARED | _DELTAS | _ATTENTION | _gentle(_SPEECH_CONNECTOR)
 
 
 def _plan(
@@ -227,19 +233,19 @@ def _former(runs: Path) -> dict[str, Tensor]:
     return read_packed(path) if path.exists() else {}
 
 
-def _connected(runs: Path, *attention_of: str) -> OmniModel:
-    """The dense model with its aligned connectors, and the attention that stages taught it."""
+def _connected(runs: Path, *stages: str) -> OmniModel:
+    """The dense model with its aligned connectors, and what stages taught all experts share."""
     model = _dense(runs)
     for stage in ("pictures", "words"):
         apply_trained(model, runs / stage)
-    for stage in attention_of:
-        apply_trained(model, runs / stage, only=[*_ATTENTION])
+    for stage in stages:
+        apply_trained(model, runs / stage, only=[*_ATTENTION, *_SPEECH_CONNECTOR])
     return model
 
 
-def _specialist(runs: Path, expert: int, *attention_of: str) -> OmniModel:
+def _specialist(runs: Path, expert: int, *stages: str) -> OmniModel:
     """The connected model with a delta."""
-    dense = _connected(runs, *attention_of)
+    dense = _connected(runs, *stages)
     former = _former(runs)
     model = with_deltas(dense, specialist_moe(dense.config.core.ffn_width, DELTA_RANK))
     for name, parameter in model.named_parameters():
@@ -250,7 +256,7 @@ def _specialist(runs: Path, expert: int, *attention_of: str) -> OmniModel:
 
 def _upcycled(runs: Path) -> OmniModel:
     """The specialists as one mixture; its routers know nothing yet."""
-    model = with_deltas(_connected(runs, "vision"), mini_moe())
+    model = with_deltas(_connected(runs, "vision", "speech"), mini_moe())
     for expert, stage in SPECIALISTS.items():
         take_expert(model, expert, trained_tensors(runs / stage))
     return model
@@ -267,14 +273,14 @@ def _mixture(runs: Path) -> OmniModel:
         for expert, stage in SPECIALISTS.items()
     }
     teachings[len(SPECIALISTS)] = Teaching(
-        _connected(runs, "vision"), list(_sets(model, TEXT, "train").values())
+        _connected(runs, "vision", "speech"), list(_sets(model, TEXT, "train").values())
     )
     aim_at_modalities(model, teachings)
     return model
 
 
 def _specialist_after(runs: Path, expert: int, stage: str) -> OmniModel:
-    model = _specialist(runs, expert, "vision")
+    model = _specialist(runs, expert, "vision", "speech")
     apply_trained(model, runs / stage)
     return model
 

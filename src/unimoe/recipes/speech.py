@@ -25,7 +25,7 @@ from unimoe.config import SpeakerConfig, TimedTalkerConfig
 from unimoe.errors import DataError, TrainingError
 from unimoe.heads.head_files import read_head, write_head
 from unimoe.heads.mel_codec import MelCodec
-from unimoe.heads.speaker import Speaker
+from unimoe.heads.speaker import Speaker, spelt_out
 from unimoe.heads.timed_talker import TimedTalker
 from unimoe.tokens.spoken_form import spoken_form
 from unimoe.train.learn_codec import LearningCodec, codec_evaluation, codec_objective
@@ -197,7 +197,7 @@ def voice_clips(folder: Path, voice: str) -> list[Reading]:
                 f"{table}, line {number}: {line[:60]!r}; need the name of a file beside the table, "
                 "a tab, and what is said in it"
             )
-        readings.append(Reading(path, spoken_form(text), voice))
+        readings.append(Reading(path, spelt_out(spoken_form(text)), voice))
     if len(readings) < _FEWEST_CLIPS:
         raise DataError(f"{table}: {len(readings)} clips; need {_FEWEST_CLIPS} or more")
     return readings

@@ -29,7 +29,7 @@ from unimoe.train.loop import (
     TRAINED_NAME,
     Outcome,
     Record,
-    require_same_plan,
+    newest_state,
     stop_signals,
     write_json,
 )
@@ -112,15 +112,9 @@ class _Run(Generic[HeadT, BatchT]):
         self.head, self.batch_of, self.objective = head, batch_of, objective
         self.plan, self.folder, self.on_record = plan, folder, on_record
         self.learner, self.guard, self.step = Learner(head, plan), Guard(), 0
-        states = state_paths(folder)
-        if states and not resume:
-            raise TrainingError(
-                f"{folder} holds a run of {int(states[-1].stem.split('-')[1])} steps; "
-                "resume it, or give another folder"
-            )
-        if states:
-            require_same_plan(plan, folder)
-            self._take_back(states[-1], everything=True)
+        state = newest_state(folder, plan, resume=resume)
+        if state is not None:
+            self._take_back(state, everything=True)
         else:
             torch.manual_seed(plan.seed)
             write_json(folder / RUN_NAME, {"commit": current_commit(), "train": to_dict(plan)})

@@ -127,16 +127,10 @@ class _Run:
         self.step = 0
         self.on_record = on_record
         self.workers = workers
-        states = state_paths(folder)
+        state = newest_state(folder, plan, resume=resume)
         workers.wait()  # the first one must not write before all have looked
-        if states and not resume:
-            raise TrainingError(
-                f"{folder} holds a run of {int(states[-1].stem.split('-')[1])} steps; "
-                "resume it, or give another folder"
-            )
-        if states:
-            require_same_plan(plan, folder)
-            self._take_back(states[-1], everything=True)
+        if state is not None:
+            self._take_back(state, everything=True)
         else:
             torch.manual_seed(plan.seed)
             if workers.is_first:
@@ -356,7 +350,25 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def require_same_plan(plan: LearningPlan, folder: Path) -> None:
+def newest_state(folder: Path, plan: LearningPlan, *, resume: bool) -> Path | None:
+    """What a run goes on from; None: it begins.
+
+    Raises:
+        TrainingError: the folder holds a run that is not to be resumed, or of another plan.
+    """
+    states = state_paths(folder)
+    if not states:
+        return None
+    if not resume:
+        raise TrainingError(
+            f"{folder} holds a run of {int(states[-1].stem.split('-')[1])} steps; "
+            "resume it, or give another folder"
+        )
+    _require_same_plan(plan, folder)
+    return states[-1]
+
+
+def _require_same_plan(plan: LearningPlan, folder: Path) -> None:
     """More steps or other intervals are no other plan; whatever shapes the steps is.
 
     Raises:

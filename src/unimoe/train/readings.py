@@ -18,11 +18,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from unimoe.data.manifest import Manifest
 from unimoe.errors import DataError
+from unimoe.heads.speaker import spelt_out
 from unimoe.media.audio import load_audio
 
 
 class Reading(NamedTuple):
-    """A recording and what is said in it."""
+    """A recording and what is said in it, letter for letter."""
 
     path: Path
     text: str
@@ -45,7 +46,11 @@ def readings_of(manifest: Manifest, voices: Collection[str] | None = None) -> li
         DataError: there is none.
     """
     found = [
-        Reading(manifest.folder / sample.audios[0], sample.answers[0], sample.traits["voice"])
+        Reading(
+            manifest.folder / sample.audios[0],
+            spelt_out(sample.answers[0]),
+            sample.traits["voice"],
+        )
         for sample in manifest
         if voices is None or sample.traits["voice"] in voices
     ]

@@ -245,6 +245,51 @@ _TEXT = (
         max_new_tokens=_PHRASE,
     ),
 )
+_FIRST_VOICE, _OTHER_VOICES = ("hibari",), ("slt", "awb")
+_SPEECH = (
+    Task(
+        name="codec",
+        title="Codec: first voice through it, PocketSphinx",
+        dataset="read_aloud",
+        judge="wer",
+        traits={"voice": _FIRST_VOICE},
+        most=100,
+    ),
+    Task(
+        name="codec_others",
+        title="Codec: other voices through it, PocketSphinx",
+        dataset="read_aloud",
+        judge="wer",
+        traits={"voice": _OTHER_VOICES},
+        by=("voice",),
+        most=60,
+    ),
+    Task(
+        name="read_aloud",
+        title="Speech: held-out sentences, first voice, PocketSphinx",
+        dataset="read_aloud",
+        judge="wer",
+        traits={"voice": _FIRST_VOICE},
+        most=100,
+        goal=0.15,
+    ),
+    Task(
+        name="read_aloud_others",
+        title="Speech: held-out sentences, other voices, PocketSphinx",
+        dataset="read_aloud",
+        judge="wer",
+        traits={"voice": _OTHER_VOICES},
+        by=("voice",),
+        most=60,
+    ),
+    Task(
+        name="long_speech",
+        title="Speech: two minutes in a row, first voice, PocketSphinx",
+        dataset="read_aloud",
+        judge="wer",
+        traits={"voice": _FIRST_VOICE},
+    ),
+)
 
 MINI = Suite(
     name="mini",
@@ -260,4 +305,7 @@ MINI = Suite(
         ),
     ),
     text=PlainText(dataset="prose", goal=1.15),
+    speech=_SPEECH,
+    voices={"hibari": "american woman", "slt": "plain woman", "awb": "scottish man"},
+    speech_measures=("codec", "read_aloud", "voice_identity", "long_speech", "speech_speed"),
 )

@@ -4,6 +4,7 @@ In:  a model, options.  Out: a folder of records and the report, in Markdown.
 """
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from unimoe.checkpoint.mini import base_directory
 from unimoe.checkpoint.weights import load_model
 from unimoe.data.manifest import read_manifest
-from unimoe.errors import PartsError
+from unimoe.errors import PartsError, RequestError
 from unimoe.evals.answer import Answerer, ModelAnswerer
 from unimoe.evals.baselines import (
     BaselineName,
@@ -27,6 +28,7 @@ from unimoe.evals.judges import Judges, read_spelling
 from unimoe.evals.records import EvalFolder
 from unimoe.evals.report import write_report
 from unimoe.evals.run import Progress, rescore, run_task
+from unimoe.evals.speech import evaluate_speech
 from unimoe.evals.suite import (
     PERPLEXITY,
     EvalOptions,
@@ -40,13 +42,30 @@ from unimoe.evals.task import load_items
 from unimoe.evals.tasks.mini import MINI
 from unimoe.evals.tower_states import TowerEye
 from unimoe.evals.whisper import Whisper
+from unimoe.heads.speaker import Speaker
 from unimoe.infer.session import OmniInference
 from unimoe.parts import cache_directory, fetch, part
+
+log = logging.getLogger(__name__)
 
 
 def mini_data() -> Path:
     """Where `unimoe data build` puts the data sets."""
     return cache_directory() / "data" / "mini"
+
+
+def mini_speaker(session: OmniInference) -> Speaker:
+    """The speech head of a session, with its codec.
+
+    Raises:
+        RequestError: it has none, or one of another kind.
+    """
+    if not isinstance(session.speaker, Speaker):
+        raise RequestError(
+            "this model has no speech head; need a directory with speaker.json and "
+            "speaker.safetensors"
+        )
+    return session.speaker
 
 
 def evaluate_mini(
@@ -60,7 +79,7 @@ def evaluate_mini(
     baselines: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> str:
-    """Run the wanted tasks, ask the baselines, and report.
+    """Run the wanted tasks, ask the baselines, listen to its speech, and report.
 
     Args:
         session: the model.
@@ -77,8 +96,10 @@ def evaluate_mini(
         UnimoeError: a part, a data set or an option is not as it must be.
     """
     asked = [baseline_named(each) for each in baselines]
+    wants_speech = _wants_speech(options, session)
     tools = mini_tools(options.tasks)
     if len(thresholds) > 1:
+        _refuse_speech(options)
         return sweep_thresholds(
             session, MINI, options, out, tools, thresholds, name=name, progress=progress
         )
@@ -87,7 +108,32 @@ def evaluate_mini(
     evaluate(session, MINI, options, folder, tools, name=name, command=command, progress=progress)
     for baseline in asked:
         _ask_baseline(baseline, session, options, folder, tools, progress)
+    if wants_speech:
+        speaker = mini_speaker(session)
+        evaluate_speech(speaker, MINI, options, folder, tools.judges, progress=progress)
     return write_report(folder, MINI)
+
+
+def _refuse_speech(options: EvalOptions) -> None:
+    asked = sorted(set(MINI.speech_measures) & set(options.tasks))
+    if asked:
+        raise RequestError(
+            f"{', '.join(asked)}: no threshold changes speech; measure it without several"
+        )
+
+
+def _wants_speech(options: EvalOptions, session: OmniInference) -> bool:
+    """Something of speech is to be measured, and can be.
+
+    Raises:
+        RequestError: it was asked for by name, and the model does not speak.
+    """
+    if set(MINI.speech_measures) & set(options.tasks):
+        mini_speaker(session)
+        return True
+    if session.speaker is None and not options.tasks:
+        log.warning("the model has no speech head; its speech is left out")
+    return session.speaker is not None and not options.tasks
 
 
 def rescore_mini(out: Path) -> str:
@@ -109,7 +155,8 @@ def mini_tools(names: Sequence[str]) -> Tools:
         PartsError: a part cannot be fetched.
     """
     wanted = wanted_names(MINI, names)
-    hears = any(MINI.task(name).judge == "wer" for name in wanted if name != PERPLEXITY)
+    speaks = bool(set(wanted) & set(MINI.speech_measures))
+    hears = speaks or any(t.judge == "wer" for t in MINI.tasks if t.name in wanted)
     judges = Judges(read_spelling(spelling_file()) if hears else None)
     if PERPLEXITY not in wanted:
         return Tools(judges=judges)
@@ -125,10 +172,10 @@ def _ask_baseline(
     progress: Progress | None,
 ) -> None:
     """Ask one baseline all tasks it has something to say to."""
-    names = [name for name in wanted_names(MINI, options.tasks) if name != PERPLEXITY]
+    wanted = wanted_names(MINI, options.tasks)
     ear = Whisper() if baseline == "cascade" else None
     reader = None if ear is None else _reader(options)
-    for task in map(MINI.task, names):
+    for task in (task for task in MINI.tasks if task.name in wanted):
         items = load_items(task, options.data, limit=options.limit, seed=options.seed)
         if not applies(baseline, items):
             continue
