@@ -192,6 +192,62 @@ def say(
 
 
 @app.command()
+def draw(
+    prompt: Annotated[str, typer.Argument(help='As in "Draw a red circle." or "Remove the rain."')],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Picture to write, as in out.png.")],
+    *,
+    model: Annotated[str, typer.Option(metavar="DIR", help="Checkpoint directory.")] = "mini",
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Picture to edit or repair.", show_default="none"),
+    ] = None,
+    painter_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--painter", metavar="DIR", help="As training writes it.", show_default="the model's"
+        ),
+    ] = None,
+    thought: Annotated[
+        str, typer.Option(metavar="TEXT", help="What the model says before it draws.")
+    ] = "",
+    steps: Annotated[int, typer.Option(min=1, help="From noise to picture.")] = 15,
+    guidance_scale: Annotated[float, typer.Option(help="Above 1 follows the words closer.")] = 3.0,
+    image_guidance_scale: Annotated[
+        float, typer.Option(help="Above 1 follows the given picture closer.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="The same one gives the same picture.")] = 0,
+    dtype: Annotated[Dtype, typer.Option(help="auto: float32 on a CPU.")] = "auto",
+) -> None:
+    """Draw a picture of 96 pixels from words, or change one by an instruction."""
+    from PIL import Image
+
+    from unimoe.heads.painter import ImageProgress
+    from unimoe.infer.drawing import draw, painter_in, painter_of
+
+    session = _load(model, "cpu", dtype)
+    painter = painter_of(session) if painter_folder is None else painter_in(painter_folder)
+    events = draw(
+        session.model,
+        session.vocabulary,
+        painter,
+        prompt,
+        image,
+        thought=thought,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        image_guidance_scale=image_guidance_scale,
+        seed=seed,
+    )
+    for event in events:
+        if isinstance(event, ImageProgress):
+            end = "\n" if event.step == event.num_steps else "\r"
+            print(f"step {event.step} of {event.num_steps}", end=end, file=sys.stderr)
+        else:
+            Image.fromarray(event).save(out)
+    print(out)
+
+
+@app.command()
 def demo(
     *,
     model: Annotated[str, typer.Option(metavar="DIR", help="Checkpoint directory.")] = "mini",
@@ -420,6 +476,33 @@ def train(
         print(f"{outcome.folder}: {outcome.reason} after {outcome.steps} steps")
     if outcomes and outcomes[-1].reason == "stopped":
         raise typer.Exit(130)
+
+
+@app.command("eval-drawing")
+def evaluate_drawing(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint directory.")] = "mini",
+    *,
+    painter_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--painter", metavar="DIR", help="As training writes it.", show_default="the model's"
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Samples a task.", show_default="all")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Report and sheet.")] = Path(
+        "eval-drawing"
+    ),
+    dtype: Annotated[Dtype, typer.Option(help="auto: float32 on a CPU.")] = "auto",
+) -> None:
+    """Measure what a model draws: names, scenes, repairs, edits; write a table and a sheet."""
+    from unimoe.evals.tasks.mini_drawing import evaluate_mini_drawing
+    from unimoe.infer.drawing import painter_in, painter_of
+
+    session = _load(model, "cpu", dtype)
+    painter = painter_of(session) if painter_folder is None else painter_in(painter_folder)
+    print(evaluate_mini_drawing(session, painter, out, limit=limit))
 
 
 @app.command("eval")

@@ -625,6 +625,67 @@ class GuidanceConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class VAEConfig:
+    """The autoencoder between pictures and the latents that the DiT draws."""
+
+    latent_channels: int = 16
+    widths: tuple[int, ...] = (64, 128)
+    """Channels of the decoder's levels, the largest side first; to the next, sides are halved."""
+    shuffled_side: int = 4
+    """What the decoder gives at one place is a square of so many pixels a side."""
+    norm_groups: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("latent_channels", "shuffled_side", "norm_groups"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; need 1 or more")
+        _require(len(self.widths) >= 1, "widths is empty; need the channels of one level or more")
+        for width in self.widths:
+            _require(
+                width % self.norm_groups == 0,
+                f"width {width} is no multiple of norm_groups {self.norm_groups}",
+            )
+
+    @property
+    def latent_pixels(self) -> int:
+        """Side of the square of pixels that one latent stands for."""
+        return self.shuffled_side << (len(self.widths) - 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PainterConfig:
+    """Everything that turns states of the core into a picture."""
+
+    head: TaskDiTConfig
+    vae: VAEConfig
+    picture_side: int = 96
+    """Of the pictures drawn, in pixels."""
+    num_image_states: int = 8
+    """[IMG] tokens of a prompt; before them stands one [TASK] token."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.num_image_states >= 1,
+            f"num_image_states is {self.num_image_states}; need 1 or more",
+        )
+        unit = self.vae.latent_pixels * self.head.dit.patch_side
+        _require(
+            self.picture_side >= unit and self.picture_side % unit == 0,
+            f"picture_side is {self.picture_side}; need a multiple of {unit}, the pixels that a "
+            "token of the DiT stands for",
+        )
+        _require(
+            self.vae.latent_channels == self.head.dit.latent_channels,
+            f"the autoencoder has {self.vae.latent_channels} latent channels, the DiT "
+            f"{self.head.dit.latent_channels}; both must be the same",
+        )
+
+    @property
+    def latent_side(self) -> int:
+        """Of the latents of a picture."""
+        return self.picture_side // self.vae.latent_pixels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SpecialTokens:
     """Ids of the tokens the code itself reads or writes; None: the checkpoint has no such token."""
 

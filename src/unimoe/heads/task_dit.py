@@ -22,6 +22,7 @@ from unimoe.heads.dit import Condition, DiT
 from unimoe.heads.flow import (
     NUM_BRANCHES,
     FlowDraws,
+    Method,
     draw_sampling,
     flow_loss,
     guided_states,
@@ -134,6 +135,7 @@ class TaskDiT(nn.Module):
         seeds: Sequence[int],
         guidance: GuidanceConfig,
         blank_prompt: Float[Tensor, " prompt_width"] | None = None,
+        method: Method = "euler",
     ) -> Iterator[Float[Tensor, "batch channels height width"]]:
         """Latents on their way from noise to image: `num_steps` + 1 states, the last is the image.
 
@@ -144,6 +146,7 @@ class TaskDiT(nn.Module):
             guidance: steps and scales.
             blank_prompt: text state of an empty prompt; None: zeros, of which attention takes
                 nothing. Released weights were trained with the text encoder's state of "".
+            method: of the steps; the release's is Euler's.
 
         Raises:
             RequestError: not one seed an image; or, at the first step, sizes that the DiT refuses.
@@ -158,7 +161,7 @@ class TaskDiT(nn.Module):
             num_steps=guidance.num_steps,
         )
         branches = guidance_branches(features, source, draws.start, blank_prompt)
-        return guided_states(self.dit, branches, draws, guidance)
+        return guided_states(self.dit, branches, draws, guidance, method)
 
 
 def full_condition(

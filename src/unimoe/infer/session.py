@@ -10,14 +10,14 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 import torch
 
 from unimoe.checkpoint.directory import read_config
 from unimoe.checkpoint.mini import mini_directory
 from unimoe.checkpoint.weights import load_model, tensor_report
-from unimoe.config import MediaLimits, SpeakerConfig
+from unimoe.config import MediaLimits, PainterConfig, SpeakerConfig
 from unimoe.errors import CheckpointError, RequestError
 from unimoe.heads.head_files import read_head
 from unimoe.heads.speaker import Speaker
@@ -36,6 +36,9 @@ from unimoe.tokens.message import AudioPart, ImagePart, Message, Part, TextPart,
 from unimoe.tokens.sentences import DEFAULT_MAX_CHARACTERS
 from unimoe.tokens.sequence import encode_chat
 from unimoe.tokens.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from unimoe.heads.painter import Painter
 
 OutputForm = Literal["text", "speech", "image"]
 
@@ -127,6 +130,7 @@ class OmniInference:
             devices = "auto" if isinstance(device_map, str) else device_map
             self.model = load_model(directory, dtype=dtype, device_map=devices)
         self.speaker: SpeechHead | None = read_head(directory, "speaker", SpeakerConfig, Speaker)
+        self.painter = _painter_in(directory)
         self.limits = limits or MediaLimits()
         self._heads_aside = frozenset(tensor_report(directory).left_aside)
 
@@ -373,6 +377,15 @@ def _missing_head(form: str, heads_aside: Collection[str]) -> str:
         else f"has no {head}"
     )
     return f"{form} was asked for, but this checkpoint {holding}; leave output_form at ('text',)"
+
+
+def _painter_in(directory: Path) -> "Painter | None":
+    """The painter that lies there; without one, a second for diffusers is saved."""
+    if not (directory / "painter.json").exists():
+        return None
+    from unimoe.heads.painter import PAINTER, Painter
+
+    return read_head(directory, PAINTER, PainterConfig, Painter)
 
 
 def _checkpoint_directory(ckpt: str | Path) -> Path:

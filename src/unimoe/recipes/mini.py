@@ -11,6 +11,7 @@
                 modalities, then routers and shared experts learn
     mixed       the whole mixture learns on everything
     annealing   the same at a lower rate on a balanced mixture
+    vae, image  what draws: see `recipes/drawing.py`
     codec, …    what speaks: see `recipes/speech.py`
 
 Towers are frozen in all stages: their states are computed once and kept. The image connector is
@@ -38,6 +39,7 @@ from unimoe.data.manifest import read_manifest
 from unimoe.model.omni import OmniModel
 from unimoe.model.specialists import specialist_moe, take_expert, with_deltas
 from unimoe.parts import cache_directory
+from unimoe.recipes.mini_drawing import mini_drawing
 from unimoe.recipes.mini_routing import Teaching, aim_at_modalities
 from unimoe.recipes.mini_speech import mini_speech
 from unimoe.tokens.vocabulary import Vocabulary
@@ -134,6 +136,7 @@ def mini_stages() -> dict[str, Stage[Any]]:
             lambda runs: _trained_mixture(runs, "routing", "mixed"),
             finish=lambda model, runs: export_trained(model, runs / "trained"),
         ),
+        **mini_drawing().stages(),
         **mini_speech().stages(),
     }
 

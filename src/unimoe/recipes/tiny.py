@@ -41,6 +41,7 @@ SPECIAL_TEXTS = {
 }
 """Control tokens by the name of their field in `SpecialTokens`."""
 _START_OF_TURN = "<|im_start|>"
+_DRAWING = ("[TASK]", "[IMG]")
 
 CHAT_TEMPLATE = """\
 {%- if messages[0].role != "system" -%}
@@ -155,7 +156,7 @@ def _enliven(model: OmniModel) -> None:
 
 def tiny_tokenizer() -> Tokenizer:
     """Byte-level pairs of a page of English, then the control tokens; any text can be encoded."""
-    control_texts = [_START_OF_TURN, *SPECIAL_TEXTS.values()]
+    control_texts = [_START_OF_TURN, *_DRAWING, *SPECIAL_TEXTS.values()]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -5,6 +5,7 @@
     warm-up                    the three upcycled into one mixture; router and shared experts learn
     mixed                      the whole mixture learns on everything
     annealing                  the same at a lower rate on balanced data; writes `checkpoint/`
+    vae, image                 what draws (`recipes/drawing.py`), of squares of a colour
     codec … experts            what speaks (`recipes/speech.py`), of sweeps that pass for sentences
 
 The data are three small sets made here: the colour of a square, the pitch of a tone, a number said
@@ -42,6 +43,7 @@ from unimoe.model.omni import OmniModel
 from unimoe.model.upcycle import upcycle
 from unimoe.recipes.speech import SpeechRecipe
 from unimoe.recipes.tiny import build_tiny, tiny_config
+from unimoe.recipes.tiny_drawing import tiny_drawing
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.console import PreparationConsole
 from unimoe.train.features import PreparedSet, prepare, prepared_folder
@@ -287,5 +289,6 @@ STAGES: Mapping[str, Stage[Any]] = {
         material=lambda plan, folder: _material(_mixed(folder, "warm-up", "mixed"), plan, folder),
         finish=_write_checkpoint,
     ),
+    **tiny_drawing().stages(),
     **_SPEECH.stages(),
 }

@@ -36,6 +36,24 @@ def write_styles(folder: Path, styles: tuple[str, ...] = STYLES) -> dict[str, Pa
     return {style: _write_style(folder / style, number) for number, style in enumerate(styles)}
 
 
+def write_unlike_styles(folder: Path, styles: tuple[str, ...] = STYLES) -> dict[str, Path]:
+    """Likewise, but no two drawings are alike: steps of one colour, their heights a number."""
+    concepts = [c for i, c in enumerate(read_concepts()) if i % 20 == 0]
+    found = {}
+    for number, style in enumerate(styles):
+        drawn = folder / style / "package"
+        drawn.mkdir(parents=True)
+        codes = [concept.codes[0] for concept in concepts]
+        icons = {
+            f"icon-{code}": {"body": _steps(len(styles) * index + number)}
+            for index, code in enumerate(codes)
+        }
+        (drawn / "icons.json").write_text(json.dumps({"icons": icons, "width": 16, "height": 16}))
+        (drawn / "chars.json").write_text(json.dumps({code: f"icon-{code}" for code in codes}))
+        found[style] = folder / style
+    return found
+
+
 def make_sprites() -> list[Sprite]:
     """A few concepts as one-coloured bars."""
     concepts = [concept for concept in read_concepts() if concept.name in _NAMES]
@@ -71,3 +89,13 @@ def _write_style(folder: Path, number: int) -> Path:
 def _bar(index: int, number: int) -> str:
     width, height = 4 + index % 9, 3 + number + index % 4
     return f'<rect x="2" y="2" width="{width}" height="{height}" fill="{_COLOURS[index % 5]}"/>'
+
+
+def _steps(number: int) -> str:
+    """A full square's outline, so that nothing is cut off, and within it the digits to base 8."""
+    digits = [number // 8**place % 8 for place in range(4)]
+    bars = [
+        f'<rect x="{2 + 3 * place}" y="2" width="3" height="{3 + digit}" fill="{_COLOURS[0]}"/>'
+        for place, digit in enumerate(digits)
+    ]
+    return "".join(['<rect width="16" height="1"/><rect y="15" width="16" height="1"/>', *bars])

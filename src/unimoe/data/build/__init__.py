@@ -22,6 +22,7 @@ SETS = (
     "prose",
     "spoken",
     "combined",
+    "drawing_tasks",
 )
 """Modules here that build a set of their own name, in the order they are built."""
 

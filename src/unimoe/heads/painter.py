@@ -1,0 +1,140 @@
+"""The painter: states of the core to a picture, with the autoencoder on both of its sides.
+
+In:  states of [TASK] [batch, 1, core_width] and [IMG] [batch, states, core_width] tokens, after the
+     final norm; a source picture to start from, or none.
+Out: a picture of 96 pixels uint8 [96, 96, 3], and on the way how far it is.
+States are normalised by recorded statistics of their own place: most of a control token's state is
+the same whatever is asked, a tenth of it tells prompts apart.
+A source picture reaches the DiT by its latents, which lie in every patch beside the noisy ones. Of
+tokens of the vision encoder it is told there are none: 36 patches say at this size what they would,
+and learning would cost a pass of the encoder for every picture.
+Source: design of the mini model (docs/sources.md#painter).
+Axes: places = [TASK] and the [IMG] tokens, in this order; rows / columns in latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from unimoe.config import GuidanceConfig, PainterConfig
+from unimoe.errors import RequestError
+from unimoe.heads.flow import Method
+from unimoe.heads.task_dit import TaskDiT, TaskFeatures
+from unimoe.heads.vae import PictureVAE
+
+PAINTER = "painter"
+"""Name of the files that hold it (`head_files`)."""
+DEFAULT_STEPS = 15
+
+Picture = UInt8[np.ndarray, "height width 3"]
+
+
+class ImageProgress(NamedTuple):
+    """How far a picture is."""
+
+    step: int
+    """Done, 0 to `num_steps`."""
+    num_steps: int
+
+
+class Painter(nn.Module):
+    """Autoencoder, projectors and DiT."""
+
+    state_mean: Tensor
+    state_std: Tensor
+
+    def __init__(self, config: PainterConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vae = PictureVAE(config.vae)
+        self.head = TaskDiT(config.head)
+        shape = (1 + config.num_image_states, config.head.core_width)
+        self.register_buffer("state_mean", torch.zeros(shape))
+        self.register_buffer("state_std", torch.ones(shape))
+
+    @torch.no_grad()
+    def fit_states(self, states: Float[Tensor, "prompts places core_width"]) -> None:
+        """Take the statistics of the core's states from these prompts."""
+        self.state_mean.copy_(states.mean(0))
+        self.state_std.copy_(states.std(0).clamp_min(1e-3))
+
+    def features(self, states: Float[Tensor, "batch places core_width"]) -> TaskFeatures:
+        """What the projectors make of the states of [TASK] and [IMG]."""
+        normal = (states.float() - self.state_mean) / self.state_std
+        nothing = normal.new_zeros(len(normal), self.config.head.dit.num_kept_tokens)
+        vision_tokens = nothing[..., None].expand(-1, -1, self.config.head.core_width)
+        found = self.head.features(normal[:, 1:], normal[:, :1], vision_tokens)
+        return found._replace(image=torch.zeros_like(found.image))  # the bias would say something
+
+    def blank_source(self, batch: int) -> Float[Tensor, "batch channels rows columns"]:
+        """Latents of a white picture, which stands where there is none."""
+        side = self.config.picture_side
+        return self.vae.encode(torch.ones(batch, 3, side, side, device=self.state_mean.device))
+
+    @torch.no_grad()
+    def draw(
+        self,
+        image_states: Float[Tensor, "states core_width"],
+        task_states: Float[Tensor, "1 core_width"],
+        source: Picture | None = None,
+        *,
+        steps: int = DEFAULT_STEPS,
+        guidance_scale: float = 3.0,
+        image_guidance_scale: float = 1.0,
+        method: Method = "heun",
+        seed: int = 0,
+    ) -> Iterator[ImageProgress | Picture]:
+        """Draw a picture: its progress, and last the picture itself.
+
+        Args:
+            image_states: of the core, after its final norm.
+            task_states: likewise.
+            source: a picture of `picture_side` pixels to edit or repair; None: from words alone.
+            steps: from noise to picture.
+            guidance_scale: 1 follows the words as they are; above, away from drawing without them.
+            image_guidance_scale: likewise of the source picture.
+            method: of the steps, as in `flow_states`.
+            seed: of the noise; the same one gives the same picture.
+
+        Raises:
+            RequestError: a source picture of another size, or states of another number.
+        """
+        wanted = len(self.state_mean) - 1
+        if len(image_states) != wanted or len(task_states) != 1:
+            raise RequestError(
+                f"{len(image_states)} states of [IMG] and {len(task_states)} of [TASK]; this "
+                f"painter takes {wanted} and 1"
+            )
+        guidance = GuidanceConfig(
+            num_steps=steps,
+            text_scale=guidance_scale,
+            image_scale=image_guidance_scale,
+            guided_channels=self.config.vae.latent_channels,
+            base_tokens=None,
+        )
+        features = self.features(torch.cat([task_states, image_states])[None])
+        latents = self.blank_source(1) if source is None else self._latents(source)
+        states = self.head.generate(
+            features, latents, seeds=[seed], guidance=guidance, method=method
+        )
+        for step, state in enumerate(states):
+            latents = state
+            yield ImageProgress(step, steps)
+        pixels = self.vae.decode(latents)[0].permute(1, 2, 0)
+        yield (255 * pixels).round().to(torch.uint8).cpu().numpy()
+
+    def _latents(self, source: Picture) -> Float[Tensor, "1 channels rows columns"]:
+        side = self.config.picture_side
+        if source.shape != (side, side, 3):
+            raise RequestError(
+                f"a source picture of {source.shape[1]} x {source.shape[0]} pixels; the painter "
+                f"takes {side} x {side}. Resize it"
+            )
+        pixels = torch.from_numpy(source.copy()).permute(2, 0, 1)[None].float() / 255
+        return self.vae.encode(pixels.to(self.state_mean.device))

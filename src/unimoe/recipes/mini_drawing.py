@@ -1,0 +1,123 @@
+"""How mini draws: 96 pixels a side, 36 tokens, a DiT of 8 layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from unimoe.checkpoint.mini import mini_directory
+from unimoe.checkpoint.weights import load_model
+from unimoe.config import DiTConfig, PainterConfig, TaskDiTConfig, VAEConfig
+from unimoe.data.manifest import media_file, read_manifest
+from unimoe.nn.precision import multiplies_in_bf16
+from unimoe.parts import cache_directory
+from unimoe.recipes.drawing import DrawingRecipe, Reader
+from unimoe.tokens.vocabulary import Vocabulary
+from unimoe.train.paintings import read_pictures
+from unimoe.train.plan import HeadPlan
+
+_PICTURES = {"naming": 2000, "drawing_tasks": 4000}
+"""Of every set, so many training pictures at most, for the decoder."""
+_HELD_OUT_PICTURES = 64
+"""Of `naming`: drawings of two styles never seen."""
+
+SHARES = {
+    "names": 6.0,
+    "scenes": 3.0,
+    "style": 0.5,
+    "recolour": 0.7,
+    "remove": 0.5,
+    "add": 0.5,
+    "derain": 0.6,
+    "denoise": 0.6,
+    "deblur": 0.6,
+    "enlarge": 0.6,
+}
+"""What words alone say is hardest to learn."""
+PAINTER_OF_MINI = PainterConfig(
+    vae=VAEConfig(),
+    head=TaskDiTConfig(
+        dit=DiTConfig(
+            hidden_size=256,
+            num_layers=8,
+            num_heads=4,
+            num_kv_heads=4,
+            ffn_width=704,
+            condition_width=256,
+            prompt_width=256,
+            task_width=256,
+            image_width=16,
+            latent_channels=16,
+            num_kept_tokens=1,
+        ),
+        core_width=576,
+        num_prompt_tokens=8,
+        projector_width=256,
+        projector_layers=1,
+    ),
+)
+
+
+def mini_drawing() -> DrawingRecipe:
+    """Autoencoder, projectors and DiT of mini."""
+    return DrawingRecipe(
+        config=PAINTER_OF_MINI,
+        reader=lambda runs: _reader(),
+        pictures=lambda runs, split: _pictures(split),
+        tasks=lambda runs, split: read_manifest(_sets() / "drawing_tasks" / f"{split}.jsonl"),
+        prepared=lambda runs: cache_directory() / "prepared" / "drawing",
+        shares=SHARES,
+        vae_plan=HeadPlan(
+            steps=3000,
+            batch_size=16,
+            learns={"decoder.*": 1.0},
+            lr=1.5e-3,
+            warmup_steps=50,
+            final_lr_fraction=0.05,
+            ema_decay=0.99,
+            save_every=50,
+            evaluate_every=100,
+        ),
+        image_plan=HeadPlan(
+            steps=6000,
+            batch_size=32,
+            learns={"head.*": 1.0},
+            lr=1e-3,
+            warmup_steps=50,
+            final_lr_fraction=0.05,
+            ema_decay=0.995,
+            save_every=50,
+            evaluate_every=200,
+        ),
+    )
+
+
+def _reader() -> Reader:
+    directory = mini_directory()
+    # As it is stored: rows of prompts are many, and half precision reads them twice as fast.
+    dtype = torch.bfloat16 if multiplies_in_bf16("cpu") else torch.float32
+    model = load_model(directory, dtype=dtype).eval()
+    return Reader(model, Vocabulary.from_directory(directory, model.config.special_tokens))
+
+
+def _pictures(split: str) -> UInt8[Tensor, "pictures 3 side side"]:
+    if split != "train":
+        return _some_pictures("naming", split, _HELD_OUT_PICTURES)
+    return torch.cat([_some_pictures(name, split, most) for name, most in _PICTURES.items()])
+
+
+def _some_pictures(name: str, split: str, most: int) -> UInt8[Tensor, "pictures 3 side side"]:
+    """Pictures of a set that stand for all of it."""
+    manifest = read_manifest(_sets() / name / f"{split}.jsonl")
+    paths = sorted({path for number in range(len(manifest)) for path in manifest[number].images})
+    chosen = paths[:: max(1, len(paths) // most)][:most]
+    files = [media_file(manifest.folder, path) for path in chosen]
+    pictures = read_pictures(files, PAINTER_OF_MINI.picture_side)
+    return (255 * pictures).round().to(torch.uint8)
+
+
+def _sets() -> Path:
+    return cache_directory() / "data" / "mini"

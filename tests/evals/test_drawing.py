@@ -1,0 +1,154 @@
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.data.build.drawn_parts import write_unlike_styles
+from unimoe.data import read_manifest
+from unimoe.data.build.degrade import DEGRADATIONS, blur, noise
+from unimoe.data.build.drawing_tasks import build_drawing_tasks
+from unimoe.data.manifest import media_file
+from unimoe.errors import CheckpointError, DataError
+from unimoe.evals.drawing import report, score_drawing
+from unimoe.evals.efficientnet import EfficientNetLite, load_efficientnet
+from unimoe.evals.name_judge import NameJudge, frechet_distance
+from unimoe.evals.restored import changed_region, classically_repaired, psnr_db
+from unimoe.media.image import load_image
+
+Picture = np.ndarray
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawing")
+    build_drawing_tasks(write_unlike_styles(folder / "parts"), folder / "set", scale=0.05)
+    return folder / "set"
+
+
+@pytest.fixture(scope="module")
+def network() -> EfficientNetLite:
+    torch.manual_seed(0)
+    return EfficientNetLite().eval()
+
+
+def test_a_painter_that_draws_what_is_wanted_has_full_scores(
+    built: Path, network: EfficientNetLite, tmp_path: Path
+) -> None:
+    test = read_manifest(built / "test.jsonl")
+    wanted = {}
+    for number in range(len(test)):
+        sample = test[number]
+        prompt = sample.conversations[0].text.removeprefix("<image>")
+        pictures = [load_image(media_file(test.folder, path)) for path in sample.images]
+        source = pictures[0].tobytes() if len(pictures) > 1 else b""
+        wanted[prompt, source] = pictures[-1]
+
+    def draw(prompt: str, source: Picture | None) -> Picture:
+        return wanted[prompt, b"" if source is None else source.tobytes()]
+
+    scores = score_drawing(
+        draw,
+        test,
+        read_manifest(built / "train.jsonl"),
+        network,
+        limit=2,
+        sheet=tmp_path / "drawn.png",
+    )
+
+    assert all(share.right == share.total for share in scores.scenes.values())
+    assert set(scores.repairs) == set(DEGRADATIONS)
+    assert all(repair.gain_db > 20 for repair in scores.repairs.values())
+    assert all(edit.outside_psnr_db == 99 for edit in scores.edits.values())
+    assert "| recolour, PSNR outside | 99.0 dB |" in report(scores)
+    assert load_image(tmp_path / "drawn.png").shape[1] == 12 * 100
+
+
+def test_a_set_without_drawing_tasks_is_refused(
+    built: Path, network: EfficientNetLite, tmp_path: Path
+) -> None:
+    (tmp_path / "test.jsonl").write_text("")
+    empty = read_manifest(tmp_path / "test.jsonl")
+    with pytest.raises(DataError, match="no drawing tasks"):
+        score_drawing(lambda prompt, source: source, empty, empty, network)  # type: ignore[arg-type, return-value]
+
+
+def test_the_judge_names_new_drawings_of_things_that_look_alike() -> None:
+    random_numbers = torch.Generator().manual_seed(0)
+    things = torch.randn(5, 64, generator=random_numbers)
+
+    def seen(number: int) -> torch.Tensor:
+        return things.repeat(number, 1) + 0.3 * torch.randn(
+            5 * number, 64, generator=random_numbers
+        )
+
+    judge = NameJudge(seen(3), ["ant", "bee", "cat", "dog", "elk"] * 3)
+
+    assert judge.named(seen(1)) == ["ant", "bee", "cat", "dog", "elk"]
+
+
+def test_frechet_distance_is_zero_to_itself_and_the_square_of_a_shift() -> None:
+    real = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
+
+    assert frechet_distance(real, real) == pytest.approx(0, abs=1e-4)
+    assert frechet_distance(real + 0.5, real) == pytest.approx(8 * 0.25, rel=1e-3)
+
+
+def test_features_of_a_stored_network_are_those_of_the_network(
+    network: EfficientNetLite, tmp_path: Path
+) -> None:
+    """Stored names have underscores in front, and a classifier that is left out."""
+    stored = {
+        ".".join(f"_{part}" if part.isidentifier() and place != last else part
+                 for place, part in enumerate(name.split(".")) for last in [name.count(".")]): value
+        for name, value in network.state_dict().items()
+    }  # fmt: skip
+    torch.save(stored | {"_fc.weight": torch.zeros(2, 2)}, tmp_path / "network.pth")
+    pictures = torch.rand(2, 3, 96, 96)
+
+    loaded = load_efficientnet(tmp_path / "network.pth")
+
+    assert torch.equal(loaded.features(pictures), network.features(pictures))
+
+
+def test_another_network_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "network.pth")
+    with pytest.raises(CheckpointError, match="no EfficientNet-Lite0"):
+        load_efficientnet(tmp_path / "network.pth")
+
+
+def test_classical_filters_help_against_what_they_are_for() -> None:
+    pixels = np.full((96, 96, 3), 255, np.uint8)
+    pixels[20:70, 20:70] = (200, 60, 30)
+    clean = Image.fromarray(pixels)
+    for task, spoil in (("denoise", noise), ("deblur", blur)):
+        spoilt = np.asarray(spoil(clean, random.Random(0)))
+
+        repaired = classically_repaired(spoilt, task)
+
+        assert psnr_db(repaired, pixels) > psnr_db(spoilt, pixels) + 1
+
+
+def test_the_changed_region_is_what_differs_and_four_pixels_around() -> None:
+    before = np.zeros((20, 20, 3), np.uint8)
+    after = before.copy()
+    after[10, 10] = 1
+
+    region = changed_region(before, after)
+
+    assert region.sum() == 81
+    assert region[6, 6]
+    assert not region[5, 10]
+
+
+def test_psnr_of_a_region_ignores_the_rest() -> None:
+    before = np.zeros((4, 4, 3), np.uint8)
+    after = before.copy()
+    after[0, 0] = 255
+    region = np.zeros((4, 4), bool)
+    region[2:] = True
+
+    assert psnr_db(before, after, region) == 99
+    assert psnr_db(before, after) < 15

@@ -1,0 +1,114 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unimoe.config import PainterConfig
+from unimoe.errors import ConfigError, RequestError
+from unimoe.heads.head_files import read_head, write_head
+from unimoe.heads.painter import PAINTER, ImageProgress, Painter
+from unimoe.recipes.tiny_drawing import PAINTER_OF_TINY as CONFIG
+
+
+@pytest.fixture(scope="module")
+def painter() -> Painter:
+    torch.manual_seed(0)
+    painter = Painter(CONFIG)
+    painter.vae.fit(torch.rand(32, 3, 16, 16))
+    for parameter in painter.parameters():
+        parameter.data = parameter.data + 0.05 * torch.randn_like(parameter)
+    return painter.eval()
+
+
+@pytest.fixture(scope="module")
+def states() -> torch.Tensor:
+    return torch.randn(5, 64, generator=torch.Generator().manual_seed(1))
+
+
+def drawn(painter: Painter, states: torch.Tensor, **options: object) -> np.ndarray:
+    *_, picture = painter.draw(states[1:], states[:1], **options)  # type: ignore[arg-type]
+    assert isinstance(picture, np.ndarray)
+    return picture
+
+
+def test_progress_comes_for_every_step_and_the_picture_last(
+    painter: Painter, states: torch.Tensor
+) -> None:
+    *progress, picture = painter.draw(states[1:], states[:1], steps=3)
+
+    assert progress == [ImageProgress(step, 3) for step in range(4)]
+    assert picture.shape == (16, 16, 3)
+    assert picture.dtype == np.uint8
+
+
+def test_a_seed_gives_the_same_picture_and_another_one_another(
+    painter: Painter, states: torch.Tensor
+) -> None:
+    first, again = (drawn(painter, states, steps=2, seed=1) for _ in range(2))
+
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, drawn(painter, states, steps=2, seed=2))
+
+
+def test_states_of_another_prompt_draw_another_picture(
+    painter: Painter, states: torch.Tensor
+) -> None:
+    other = states.flip(1)
+
+    assert not np.array_equal(drawn(painter, states, steps=2), drawn(painter, other, steps=2))
+
+
+def test_a_source_picture_changes_what_is_drawn(painter: Painter, states: torch.Tensor) -> None:
+    black = np.zeros((16, 16, 3), np.uint8)
+
+    with_source = drawn(painter, states, steps=2, source=black)
+
+    assert not np.array_equal(drawn(painter, states, steps=2), with_source)
+
+
+def test_no_source_is_a_white_one(painter: Painter, states: torch.Tensor) -> None:
+    white = np.full((16, 16, 3), 255, np.uint8)
+
+    assert np.array_equal(
+        drawn(painter, states, steps=2), drawn(painter, states, steps=2, source=white)
+    )
+
+
+def test_a_source_of_another_size_is_refused(painter: Painter, states: torch.Tensor) -> None:
+    with pytest.raises(RequestError, match="20 x 16 pixels"):
+        drawn(painter, states, source=np.zeros((16, 20, 3), np.uint8))
+
+
+def test_states_of_another_number_are_refused(painter: Painter, states: torch.Tensor) -> None:
+    with pytest.raises(RequestError, match="2 states of"):
+        drawn(painter, states[:3])
+
+
+def test_statistics_make_states_of_all_places_alike(painter: Painter) -> None:
+    states = 7 + 3 * torch.randn(200, 5, 64)
+    fitted = Painter(CONFIG)
+    fitted.fit_states(states)
+
+    normal = (states - fitted.state_mean) / fitted.state_std
+
+    assert normal.mean(0).abs().max() < 1e-4
+    assert normal.std(0).sub(1).abs().max() < 1e-4
+
+
+def test_a_stored_painter_draws_nearly_the_same(
+    painter: Painter, states: torch.Tensor, tmp_path: Path
+) -> None:
+    write_head(painter, CONFIG, tmp_path, PAINTER)
+    loaded = read_head(tmp_path, PAINTER, PainterConfig, Painter)
+
+    assert loaded is not None
+    difference = drawn(painter, states, steps=2).astype(int) - drawn(loaded, states, steps=2)
+    assert np.abs(difference).mean() < 8  # of 255: int8 rows
+
+
+def test_autoencoder_and_dit_must_have_the_same_channels() -> None:
+    vae = dataclasses.replace(CONFIG.vae, latent_channels=8)
+    with pytest.raises(ConfigError, match="8 latent channels"):
+        dataclasses.replace(CONFIG, vae=vae)
