@@ -19,7 +19,7 @@ import logging
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -132,17 +132,11 @@ def _prompt(sample: OmniSample) -> tuple[str, str]:
     return PLACEHOLDER.sub("", user.text).strip(), PLACEHOLDER.sub("", answer.text).strip()
 
 
-class _Distinct(NamedTuple, Generic[Value]):
-    values: list[Value]
-    """Without repetition."""
-    places: list[int]
-    """Of what was given, among them."""
-
-
-def _distinct(given: Sequence[Value]) -> _Distinct[Value]:
+def _distinct(given: Sequence[Value]) -> tuple[list[Value], list[int]]:
+    """Without repetition, and the place of everything given among them."""
     known: dict[Value, int] = {}
     places = [known.setdefault(value, len(known)) for value in given]
-    return _Distinct(list(known), places)
+    return list(known), places
 
 
 def _states(

@@ -23,7 +23,7 @@ from typing import IO
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16
+from jaxtyping import Float, Float16, Int
 from torch import Tensor
 
 from unimoe.config import OmniConfig, to_dict
@@ -152,7 +152,9 @@ class StateStore:
             self._lock = None
 
     def rows_of(
-        self, signals: Float[Tensor, "rows ..."], encode: Callable[[Tensor], Tensor]
+        self,
+        signals: Float[Tensor, "rows ..."] | Int[Tensor, "rows ..."],
+        encode: Callable[[Tensor], Tensor],
     ) -> list[int]:
         """The row of every signal; those not seen before are encoded and added.
 
