@@ -115,6 +115,10 @@ def chat(
         ),
     ] = None,
     pace: Annotated[float, typer.Option(help="With --speak: 2 is twice as fast.")] = 1.0,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--draw", metavar="FILE", help="Draw for the answer too, into a .png."),
+    ] = None,
     dtype: Annotated[Dtype, typer.Option(help="auto: float32 on a CPU.")] = "auto",
     device: Annotated[str, typer.Option(help="auto: all accelerators, else the CPU.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object an answer.")] = False,
@@ -123,7 +127,7 @@ def chat(
 
     Without a question, a conversation: a line each turn; /image FILE, /audio FILE and /video FILE
     attach to the next one, /reset forgets, /exit ends. Ctrl-C stops an answer, Ctrl-D ends. --speak
-    then keeps the last answer.
+    and --draw then keep the last answer.
     """
     if speak is None and (voice is not None or pace != 1):
         raise RequestError("--voice and --pace have no effect without --speak; add --speak FILE")
@@ -132,6 +136,7 @@ def chat(
         if not question:
             raise RequestError("the question on stdin is empty; write it there, or give it as text")
     from unimoe.infer.conversation import Conversation
+    from unimoe.infer.picture import DrawingOptions
     from unimoe.infer.sampling import SamplingOptions
     from unimoe.infer.session import media_parts
     from unimoe.infer.speech import SpeechOptions
@@ -152,13 +157,14 @@ def chat(
         sampling,
         top_p_routing=top_p_routing,
         speech=None if speak is None else SpeechOptions(voice=voice, pace=pace),
+        drawing=None if picture is None else DrawingOptions(),
         system=system,
     )
     conversation.attach(*media_parts(image=image, audio=audio, video=video))
     if question is None:
-        _converse(conversation, as_json, speak)
+        _converse(conversation, as_json, speak, picture)
     else:
-        _show(conversation.ask(question), as_json, speak)
+        _show(conversation.ask(question), as_json, speak, picture)
 
 
 @app.command()
@@ -221,11 +227,11 @@ def draw(
     """Draw a picture of 96 pixels from words, or change one by an instruction."""
     from PIL import Image
 
-    from unimoe.heads.painter import ImageProgress
-    from unimoe.infer.drawing import draw, painter_in, painter_of
+    from unimoe.heads.flow import ImageProgress
+    from unimoe.infer.drawing import draw, painter_in
 
     session = _load(model, "cpu", dtype)
-    painter = painter_of(session) if painter_folder is None else painter_in(painter_folder)
+    painter = session.drawn_by() if painter_folder is None else painter_in(painter_folder)
     events = draw(
         session.model,
         session.vocabulary,
@@ -498,10 +504,10 @@ def evaluate_drawing(
 ) -> None:
     """Measure what a model draws: names, scenes, repairs, edits; write a table and a sheet."""
     from unimoe.evals.tasks.mini_drawing import evaluate_mini_drawing
-    from unimoe.infer.drawing import painter_in, painter_of
+    from unimoe.infer.drawing import painter_in
 
     session = _load(model, "cpu", dtype)
-    painter = painter_of(session) if painter_folder is None else painter_in(painter_folder)
+    painter = session.drawn_by() if painter_folder is None else painter_in(painter_folder)
     print(evaluate_mini_drawing(session, painter, out, limit=limit))
 
 
@@ -775,7 +781,9 @@ def _failure(error: Exception) -> tuple[str, int]:
     return f"{type(error).__name__}: {error} (--debug shows where)", 1
 
 
-def _converse(conversation: "Conversation", as_json: bool, speak: Path | None) -> None:
+def _converse(
+    conversation: "Conversation", as_json: bool, speak: Path | None, picture: Path | None
+) -> None:
     """Answer line after line, until /exit or the end of stdin."""
     from unimoe.infer.session import media_parts
 
@@ -788,15 +796,19 @@ def _converse(conversation: "Conversation", as_json: bool, speak: Path | None) -
         elif command in ("/image", "/audio", "/video"):
             conversation.attach(*media_parts(**{command.removeprefix("/"): argument.strip()}))
         elif line:
-            _ask_and_go_on(conversation, line, as_json, speak)
+            _ask_and_go_on(conversation, line, as_json, speak, picture)
 
 
 def _ask_and_go_on(
-    conversation: "Conversation", question: str, as_json: bool, speak: Path | None
+    conversation: "Conversation",
+    question: str,
+    as_json: bool,
+    speak: Path | None,
+    picture: Path | None,
 ) -> None:
     """At a terminal, neither errors nor Ctrl-C end the conversation; in a pipe they do."""
     try:
-        _show(conversation.ask(question), as_json, speak)
+        _show(conversation.ask(question), as_json, speak, picture)
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
@@ -807,10 +819,12 @@ def _ask_and_go_on(
         _report(str(error))
 
 
-def _show(events: "AnswerEvents", as_json: bool, speak: Path | None) -> None:
-    """Print an answer while it comes, or one JSON object when it is there; keep what it says."""
+def _show(events: "AnswerEvents", as_json: bool, speak: Path | None, picture: Path | None) -> None:
+    """Print an answer while it comes, or one JSON object when it is there; keep the rest of it."""
+    from unimoe.infer.picture import Drawing
     from unimoe.infer.session import TextDelta
     from unimoe.infer.speech import Speech, SpeechChunk
+    from unimoe.infer.usage import Usage
 
     pieces: list[str] = []
     chunks: list[SpeechChunk] = []
@@ -822,9 +836,11 @@ def _show(events: "AnswerEvents", as_json: bool, speak: Path | None) -> None:
                     print(event.text, end="", flush=True)
             elif isinstance(event, SpeechChunk):
                 chunks.append(event)
-            elif as_json:
+            elif isinstance(event, Drawing) and picture is not None:
+                event.save(picture)
+            elif isinstance(event, Usage) and as_json:
                 print(json.dumps(_answer_object("".join(pieces), event)))
-            else:
+            elif isinstance(event, Usage):
                 print(flush=True)
                 print(_usage_line(event), file=sys.stderr)
     if speak is not None and chunks:

@@ -4,12 +4,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from heads.made_speakers import small_speaker
+from PIL import Image
 
+from unimoe import cli
 from unimoe.checkpoint.weights import load_model
 from unimoe.data.leaks import find_leaks
-from unimoe.errors import RequestError
+from unimoe.errors import MediaError, RequestError
+from unimoe.heads.head_files import write_head
 from unimoe.heads.painter import Painter
 from unimoe.infer.drawing import draw, painter_in
+from unimoe.infer.session import OmniInference
 from unimoe.model.omni import OmniModel
 from unimoe.recipes.tiny_drawing import tiny_drawing
 from unimoe.tokens.vocabulary import Vocabulary
@@ -118,3 +123,73 @@ def test_an_empty_prompt_is_refused(
 def test_a_checkpoint_without_a_painter_cannot_draw(runs: Path) -> None:
     with pytest.raises(RequestError, match="brings no painter"):
         painter_in(runs / "random")
+
+
+@pytest.fixture(scope="module")
+def session(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> OmniInference:
+    directory = tmp_path_factory.mktemp("whole") / "checkpoint"
+    shutil.copytree(runs / "random", directory)
+    for ending in ("json", "safetensors"):
+        shutil.copyfile(runs / "painter" / f"painter.{ending}", directory / f"painter.{ending}")
+    speaker = small_speaker()
+    write_head(speaker, speaker.config, directory, "speaker")
+    return OmniInference(directory)
+
+
+ALL = ("text", "speech", "image")
+
+
+def test_one_call_answers_in_text_speech_and_a_picture(
+    session: OmniInference, tmp_path: Path
+) -> None:
+    options = {"output_form": ALL, "max_new_tokens": 6, "steps": 2, "seed": 1}
+    text, speech, image = session.chat("Draw red.", **options)
+    assert text
+    assert speech.samples.any()
+    assert image.pixels.shape == (16, 16, 3)
+    image.save(tmp_path / "answer.png")
+    with Image.open(tmp_path / "answer.png") as kept:
+        assert (np.asarray(kept) == image.pixels).all()
+    with pytest.raises(MediaError, match="a picture ends in"):
+        image.save(tmp_path / "answer.doc")
+    again = session.chat("Draw red.", **options)
+    assert (again.image.pixels == image.pixels).all()
+
+
+def test_a_picture_given_is_what_drawing_begins_with(session: OmniInference) -> None:
+    white = Image.new("RGB", (40, 40), "white")
+    options = {"output_form": ("text", "image"), "max_new_tokens": 2, "steps": 2, "seed": 1}
+    plain = session.chat("Make it red.", **options).image.pixels
+    begun = session.chat("Make it red.", image=white, **options).image.pixels
+    # a white source stands where there is none, but the core sees it and says something else
+    other = session.chat("Make it red.", image=Image.new("RGB", (40, 40)), **options).image.pixels
+    assert plain.shape == begun.shape == other.shape
+    assert (begun != other).any()
+
+
+def test_speech_comes_between_the_steps_of_a_picture(session: OmniInference) -> None:
+    events = list(session.stream("Draw red.", output_form=ALL, max_new_tokens=8, steps=80, seed=1))
+    kinds = [type(event).__name__ for event in events]
+    assert kinds.index("ImageProgress") > max(
+        place for place, kind in enumerate(kinds) if kind == "TextDelta"
+    )
+    assert kinds.count("Drawing") == 1
+    assert kinds[-1] == "Usage"
+    assert kinds.index("SpeechChunk") < kinds.index("Drawing")
+
+
+def test_drawing_options_without_a_picture_are_told(session: OmniInference) -> None:
+    with pytest.raises(RequestError, match="add 'image' to output_form"):
+        session.chat("Draw red.", steps=3)
+    with pytest.raises(RequestError, match="steps"):
+        session.chat("Draw red.", output_form=ALL, steps=0)
+
+
+def test_chat_draws_into_a_file(
+    session: OmniInference, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cli, "_load", lambda model, device, dtype: session)
+    out = tmp_path / "answer.png"
+    cli.main(["chat", "--draw", str(out), "--max-new-tokens", "2", "Draw red."])
+    with Image.open(out) as drawn:
+        assert drawn.size == (16, 16)

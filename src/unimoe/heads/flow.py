@@ -28,6 +28,14 @@ NUM_IMAGE_BRANCHES = 2
 """The branches that have a source image; the third draws no noise for it."""
 
 
+class ImageProgress(NamedTuple):
+    """How far a picture is."""
+
+    step: int
+    """Done, 0 to `num_steps`."""
+    num_steps: int
+
+
 class FlowDraws(NamedTuple):
     """The random numbers of one training forward."""
 

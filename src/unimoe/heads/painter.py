@@ -15,7 +15,6 @@ Axes: places = [TASK] and the [IMG] tokens, in this order; rows / columns in lat
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from unimoe.config import GuidanceConfig, PainterConfig
 from unimoe.errors import RequestError
-from unimoe.heads.flow import Method
+from unimoe.heads.flow import ImageProgress, Method
 from unimoe.heads.task_dit import TaskDiT, TaskFeatures
 from unimoe.heads.vae import PictureVAE
 
@@ -33,14 +32,6 @@ PAINTER = "painter"
 DEFAULT_STEPS = 15
 
 Picture = UInt8[np.ndarray, "height width 3"]
-
-
-class ImageProgress(NamedTuple):
-    """How far a picture is."""
-
-    step: int
-    """Done, 0 to `num_steps`."""
-    num_steps: int
 
 
 class Painter(nn.Module):

@@ -6,6 +6,7 @@ In:  a question, and media attached to it.  Out: the events of its answer, as fr
 from contextlib import closing
 from dataclasses import replace
 
+from unimoe.infer.picture import DrawingOptions
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.infer.session import AnswerEvents, OmniInference, TextDelta
 from unimoe.infer.speech import SpeechOptions
@@ -21,6 +22,7 @@ class Conversation:
         options: of every answer.
         top_p_routing: routing threshold in place of the checkpoint's.
         speech: how every answer is spoken; None: it is not.
+        drawing: how a picture is drawn for every answer; None: none is.
         system: instructions that stay when the rest is forgotten.
     """
 
@@ -31,12 +33,14 @@ class Conversation:
         *,
         top_p_routing: float | None = None,
         speech: SpeechOptions | None = None,
+        drawing: DrawingOptions | None = None,
         system: str | None = None,
     ) -> None:
         self._session = session
         self._options = options
         self._top_p_routing = top_p_routing
         self._speech = speech
+        self._drawing = drawing
         self._opening = [] if system is None else [message("system", system)]
         self._turns: list[Message] = []
         self._attached: tuple[Part, ...] = ()
@@ -66,7 +70,11 @@ class Conversation:
         self._attached = ()
         prompt = [*self._opening, *self._turns, turn]
         events = self._session.respond(
-            prompt, self._options, top_p_routing=self._top_p_routing, speech=self._speech
+            prompt,
+            self._options,
+            top_p_routing=self._top_p_routing,
+            speech=self._speech,
+            drawing=self._drawing,
         )
         return self._remembered(turn, events)
 

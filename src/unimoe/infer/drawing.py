@@ -21,9 +21,9 @@ from torch import Tensor
 
 from unimoe.config import PainterConfig
 from unimoe.errors import RequestError
+from unimoe.heads.flow import ImageProgress
 from unimoe.heads.head_files import read_head
-from unimoe.heads.painter import DEFAULT_STEPS, PAINTER, ImageProgress, Painter, Picture
-from unimoe.infer.session import OmniInference
+from unimoe.heads.painter import DEFAULT_STEPS, PAINTER, Painter, Picture
 from unimoe.media.image import ImageSource, load_image
 from unimoe.model.omni import OmniModel
 from unimoe.tokens.message import message
@@ -31,17 +31,6 @@ from unimoe.tokens.sequence import encode_chat
 from unimoe.tokens.vocabulary import Vocabulary
 
 TASK_TOKEN, IMAGE_TOKEN = "[TASK]", "[IMG]"
-
-
-def painter_of(session: OmniInference) -> Painter:
-    """The painter of a loaded checkpoint.
-
-    Raises:
-        RequestError: it brings none.
-    """
-    if session.painter is None:
-        raise RequestError(_no_painter("this checkpoint"))
-    return session.painter
 
 
 def painter_in(directory: Path) -> Painter:
@@ -53,15 +42,11 @@ def painter_in(directory: Path) -> Painter:
     """
     painter = read_head(directory, PAINTER, PainterConfig, Painter)
     if painter is None:
-        raise RequestError(_no_painter(str(directory)))
+        raise RequestError(
+            f"{directory} brings no {PAINTER}, so it cannot draw; `unimoe train mini --stage "
+            "image` makes one"
+        )
     return painter
-
-
-def _no_painter(where: str) -> str:
-    return (
-        f"{where} brings no {PAINTER}, so it cannot draw. `unimoe train mini --stage image` makes "
-        "one; put its two files beside the model"
-    )
 
 
 def drawing_ids(

@@ -19,10 +19,12 @@ from unimoe.checkpoint.mini import mini_directory
 from unimoe.checkpoint.weights import load_model, tensor_report
 from unimoe.config import MediaLimits, PainterConfig, SpeakerConfig
 from unimoe.errors import CheckpointError, RequestError
+from unimoe.heads.flow import ImageProgress
 from unimoe.heads.head_files import read_head
 from unimoe.heads.speaker import Speaker
 from unimoe.infer.answer_text import AnswerText, VoiceChange
 from unimoe.infer.engine import Generation, generate
+from unimoe.infer.picture import Drawing, DrawingOptions
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.infer.speaking import Speaking, speak
 from unimoe.infer.speech import Speech, SpeechChunk, SpeechOptions
@@ -50,21 +52,23 @@ class TextDelta:
     text: str
 
 
-AnswerEvents: TypeAlias = Generator[TextDelta | SpeechChunk | Usage, None, None]
-"""Deltas and speech, then one usage; `close` cancels."""
+AnswerEvents: TypeAlias = Generator[
+    TextDelta | SpeechChunk | ImageProgress | Drawing | Usage, None, None
+]
+"""Deltas and speech, progress and one picture, then one usage; `close` cancels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatAnswer:
-    """An answer; unpacks as `text, speech, image`, of which no image exists so far."""
+    """An answer; unpacks as `text, speech, image`; what was not asked for is None."""
 
     text: str
     speech: Speech | None = None
     """None: it was not asked for, or nothing in the text can be said."""
-    image: None = None
+    image: Drawing | None = None
     usage: Usage
 
-    def __iter__(self) -> Iterator[str | Speech | None]:
+    def __iter__(self) -> Iterator[str | Speech | Drawing | None]:
         return iter((self.text, self.speech, self.image))
 
 
@@ -90,6 +94,8 @@ class ChatRequest(TypedDict, total=False):
     pace: float
     sentence_split_threshold: int
     long_form: bool
+    steps: int
+    guidance_scale: float
 
 
 class OmniInference:
@@ -141,7 +147,8 @@ class OmniInference:
         text = "".join(event.text for event in events if isinstance(event, TextDelta))
         chunks = [event for event in events if isinstance(event, SpeechChunk)]
         speech = Speech.of_chunks(chunks) if chunks else None
-        return ChatAnswer(text=text, speech=speech, usage=usage)
+        drawn = next((event for event in events if isinstance(event, Drawing)), None)
+        return ChatAnswer(text=text, speech=speech, image=drawn, usage=usage)
 
     def say(self, text: str, options: SpeechOptions | None = None, *, seed: int = 0) -> Speech:
         """A text, spoken; the same again for the same seed.
@@ -175,6 +182,8 @@ class OmniInference:
         pace: float = 1.0,
         sentence_split_threshold: int = DEFAULT_MAX_CHARACTERS,
         long_form: bool = True,
+        steps: int = 15,
+        guidance_scale: float = 3.0,
     ) -> AnswerEvents:
         """The answer as it grows, then its usage; closing the iterator cancels the rest.
 
@@ -184,8 +193,9 @@ class OmniInference:
             audio: one source or several: path, bytes, file, or (samples, rate in Hz).
             video: one source or several: path, bytes, file; their sound is heard too.
             messages: the conversation so far; prompt and media are the turn that follows it.
-            output_form: what to answer with: ("text",), or ("text", "speech"), which says the text
-                sentence by sentence while it still comes.
+            output_form: what to answer with: "text"; "speech" says it sentence by sentence while it
+                still comes; "image" draws, once the text is there, what the prompt asks for and the
+                text says, and begins with the last picture given, if any.
             top_p_routing: routing threshold in place of the checkpoint's: lower takes fewer
                 experts a token.
             max_new_tokens: and all that follow: see `SamplingOptions`.
@@ -202,6 +212,8 @@ class OmniInference:
             pace: 2 is twice as fast.
             sentence_split_threshold: characters that are spoken at once at most.
             long_form: False refuses to speak more than one such piece.
+            steps: and all that follow: see `DrawingOptions`.
+            guidance_scale: above 1 follows the words closer.
 
         Raises:
             RequestError: nothing is asked, an option makes no sense, the prompt is too long, or
@@ -234,6 +246,9 @@ class OmniInference:
             options,
             top_p_routing=top_p_routing,
             speech=self._speech_of(output_form, speech),
+            drawing=self._drawing_of(
+                output_form, DrawingOptions(steps=steps, guidance_scale=guidance_scale)
+            ),
         )
 
     def respond(
@@ -243,6 +258,7 @@ class OmniInference:
         *,
         top_p_routing: float | None = None,
         speech: SpeechOptions | None = None,
+        drawing: DrawingOptions | None = None,
     ) -> AnswerEvents:
         """`stream` for a whole conversation and options that are values already.
 
@@ -251,6 +267,7 @@ class OmniInference:
             options: how tokens are chosen.
             top_p_routing: as in `stream`.
             speech: how the answer is spoken; None: it is not.
+            drawing: how a picture is drawn; None: none is.
 
         Raises:
             RequestError: the conversation does not end with a user's turn, or is too long; speech
@@ -271,26 +288,35 @@ class OmniInference:
             None if speech is None else Speaking(self._speech_head(), speech, seed=options.seed)
         )
         generation = generate(self.model, batch, options, top_p_routing=top_p_routing)
-        return self._events(generation, options.stop, speaking)
+        painting = None
+        if drawing is not None:
+            painting = _Painting(self, messages[-1], drawing, options.seed)
+        return self._events(generation, options.stop, speaking, painting)
 
     def _events(
-        self, generation: Generation, stop: tuple[str, ...], speaking: Speaking | None
+        self,
+        generation: Generation,
+        stop: tuple[str, ...],
+        speaking: Speaking | None,
+        painting: "_Painting | None",
     ) -> AnswerEvents:
-        answer = AnswerText(self.vocabulary, stop)
+        answer, said = AnswerText(self.vocabulary, stop), ""
         try:
             for step in generation:
                 token = step.tokens[0]
                 if token is not None and step.finish_reasons[0] != "stop":
-                    yield from _told(answer.push(token), speaking)
+                    for delta in _told(answer.push(token), speaking):
+                        said += delta.text
+                        yield delta
                     if answer.has_stopped:
                         generation.close("stop")
                 # A little of the speech after every token: neither waits for the other.
                 if speaking is not None and (chunk := speaking.step()):
                     yield chunk
-            yield from _told(answer.flush(), speaking)
-            if speaking is not None:
-                speaking.finish()
-                yield from speaking.rest()
+            for delta in _told(answer.flush(), speaking):
+                said += delta.text
+                yield delta
+            yield from _heard_and_seen(speaking, None if painting is None else painting.drawn(said))
             spoken = None if speaking is None else speaking.usage
             yield replace(generation.usage(), speech=spoken)
         finally:
@@ -310,10 +336,7 @@ class OmniInference:
 
     def _speech_of(self, output_form: Sequence[str], speech: SpeechOptions) -> SpeechOptions | None:
         """How to speak, if speech is among the forms asked for."""
-        forms = (output_form,) if isinstance(output_form, str) else tuple(output_form)
-        _check_output_form(forms)
-        if "image" in forms:
-            raise RequestError(_missing_head("image", self._heads_aside))
+        forms = _forms(output_form)
         if "speech" in forms:
             self._speech_head()
             return speech
@@ -323,6 +346,61 @@ class OmniInference:
                 "that is not spoken; add 'speech' to output_form"
             )
         return None
+
+    def drawn_by(self) -> "Painter":
+        """The image head.
+
+        Raises:
+            RequestError: this checkpoint has none.
+        """
+        if self.painter is None:
+            raise RequestError(_missing_head("image", self._heads_aside))
+        return self.painter
+
+    def _drawing_of(
+        self, output_form: Sequence[str], drawing: DrawingOptions
+    ) -> DrawingOptions | None:
+        """How to draw, if a picture is among the forms asked for."""
+        if "image" in _forms(output_form):
+            self.drawn_by()
+            return drawing
+        if drawing != DrawingOptions():
+            raise RequestError(
+                "steps and guidance_scale have no effect on an answer that is not drawn; add "
+                "'image' to output_form"
+            )
+        return None
+
+
+class _Painting:
+    """The picture of an answer, once its text is there."""
+
+    def __init__(
+        self, session: OmniInference, turn: Message, options: DrawingOptions, seed: int
+    ) -> None:
+        self._session, self._options, self._seed = session, options, seed
+        self._words = " ".join(part.text for part in turn.content if isinstance(part, TextPart))
+        images = [part.source for part in turn.content if isinstance(part, ImagePart)]
+        self._image = images[-1] if images else None
+
+    def drawn(self, answer: str) -> Iterator[ImageProgress | Drawing]:
+        """Progress, and last the picture; of the answer alone where the question was spoken."""
+        from unimoe.infer.drawing import draw
+
+        session, options = self._session, self._options
+        events = draw(
+            session.model,
+            session.vocabulary,
+            session.drawn_by(),
+            self._words or answer,
+            self._image,
+            thought=answer if self._words else "",
+            steps=options.steps,
+            guidance_scale=options.guidance_scale,
+            seed=self._seed,
+        )
+        for event in events:
+            yield event if isinstance(event, ImageProgress) else Drawing(event)
 
 
 def media_parts(
@@ -359,13 +437,30 @@ def _told(pieces: list[str | VoiceChange], speaking: Speaking | None) -> Iterato
                 speaking.change_voice(piece.description)
 
 
-def _check_output_form(forms: tuple[str, ...]) -> None:
+def _heard_and_seen(
+    speaking: Speaking | None, picture: Iterator[ImageProgress | Drawing] | None
+) -> Iterator[SpeechChunk | ImageProgress | Drawing]:
+    """What is left once the text is there: some of the speech after every step of the picture."""
+    if speaking is not None:
+        speaking.finish()
+    for event in picture or ():
+        yield event
+        if speaking is not None and (chunk := speaking.step()):
+            yield chunk
+    if speaking is not None:
+        yield from speaking.rest()
+
+
+def _forms(output_form: Sequence[str]) -> tuple[str, ...]:
+    """One form or several, all of them known."""
+    forms = (output_form,) if isinstance(output_form, str) else tuple(output_form)
     known = get_args(OutputForm)
     for form in forms:
         if form not in known:
             raise RequestError(f"output_form is {form!r}; need some of {', '.join(known)}")
     if not forms:
         raise RequestError("output_form is empty; need ('text',)")
+    return forms
 
 
 def _missing_head(form: str, heads_aside: Collection[str]) -> str:
