@@ -3,8 +3,7 @@
     words       the speech connector learns to speak in word embeddings: of speech by CTC, of
                 sounds by what is heard when (no core is run)
     pictures    the image connector likewise, by what is where
-    vision      specialist of images and video: deltas of the feed-forward blocks, and the attention
-                deltas that all experts share
+    vision      specialist of images and video: deltas of the feed-forward blocks
     speech      specialist of understanding speech
     sound       specialist of sounds and of answers meant to be spoken
     routing     the three and the core's own blocks as one mixture: routers are aimed at the
@@ -16,7 +15,8 @@
 
 Towers are frozen in all stages: their states are computed once and kept. The image connector is
 frozen once it is aligned: stages through the core undo what alignment taught it. That of speech
-learns on, at a quarter of the rate: frozen, it costs more than it keeps (docs/log.md).
+learns on, at a quarter of the rate: frozen, it costs more than it keeps. What is added to attention
+is shared by all tokens, and learns with everything alone (docs/log.md).
 Where an export of a former run lies in the folder as `former.safetensors`, connectors, attention
 and experts go on from it; what that run has seen is then no longer held out.
 Source: paper section 2 and table 2 (docs/sources.md#recipe).
@@ -107,18 +107,18 @@ def mini_stages() -> dict[str, Stage[Any]]:
         ),
         "vision": _stage(
             "specialist of images and video",
-            _plan(600, IMAGES | VIDEO, _DELTAS | _ATTENTION, lr=1e-3),
+            _plan(600, IMAGES | VIDEO, _DELTAS, lr=1e-3),
             lambda runs: _specialist(runs, 0),
         ),
         "speech": _stage(
             "specialist of understanding speech",
             _plan(500, SPEECH, _DELTAS | _gentle(_SPEECH_CONNECTOR), lr=1e-3),
-            lambda runs: _specialist(runs, 1, "vision"),
+            lambda runs: _specialist(runs, 1),
         ),
         "sound": _stage(
             "specialist of sounds and of answers to be spoken",
             _plan(200, SOUNDS | TEXT, _DELTAS, lr=1e-3),
-            lambda runs: _specialist(runs, 2, "vision", "speech"),
+            lambda runs: _specialist(runs, 2, "speech"),
         ),
         "routing": _stage(
             "routers and shared experts",
@@ -234,12 +234,12 @@ def _former(runs: Path) -> dict[str, Tensor]:
 
 
 def _connected(runs: Path, *stages: str) -> OmniModel:
-    """The dense model with its aligned connectors, and what stages taught all experts share."""
+    """The dense model with its aligned connectors, as stages taught that of speech further."""
     model = _dense(runs)
     for stage in ("pictures", "words"):
         apply_trained(model, runs / stage)
     for stage in stages:
-        apply_trained(model, runs / stage, only=[*_ATTENTION, *_SPEECH_CONNECTOR])
+        apply_trained(model, runs / stage, only=[*_SPEECH_CONNECTOR])
     return model
 
 
@@ -256,7 +256,7 @@ def _specialist(runs: Path, expert: int, *stages: str) -> OmniModel:
 
 def _upcycled(runs: Path) -> OmniModel:
     """The specialists as one mixture; its routers know nothing yet."""
-    model = with_deltas(_connected(runs, "vision", "speech"), mini_moe())
+    model = with_deltas(_connected(runs, "speech"), mini_moe())
     for expert, stage in SPECIALISTS.items():
         take_expert(model, expert, trained_tensors(runs / stage))
     return model
@@ -273,14 +273,14 @@ def _mixture(runs: Path) -> OmniModel:
         for expert, stage in SPECIALISTS.items()
     }
     teachings[len(SPECIALISTS)] = Teaching(
-        _connected(runs, "vision", "speech"), list(_sets(model, TEXT, "train").values())
+        _connected(runs, "speech"), list(_sets(model, TEXT, "train").values())
     )
     aim_at_modalities(model, teachings)
     return model
 
 
 def _specialist_after(runs: Path, expert: int, stage: str) -> OmniModel:
-    model = _specialist(runs, expert, "vision", "speech")
+    model = _specialist(runs, expert, "speech")
     apply_trained(model, runs / stage)
     return model
 
