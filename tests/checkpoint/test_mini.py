@@ -92,11 +92,11 @@ def test_what_is_cut_short_is_not_taken_for_whole(installation, monkeypatch):
 def test_heads_that_were_trained_lie_beside_the_model(installation):
     _, package = installation
     without = mini_directory()
-    (package / "speaker.json").write_text("{}")
-    (package / "speaker.safetensors").write_bytes(b"head")
+    (package / "codec.json").write_text("{}")
+    (package / "codec.safetensors").write_bytes(b"head")
     directory = mini_directory()
     assert directory != without
-    assert (directory / "speaker.safetensors").read_bytes() == b"head"
+    assert (directory / "codec.safetensors").read_bytes() == b"head"
     load_model(directory)
 
 

@@ -12,7 +12,7 @@ from unimoe.evals.suite import EvalOptions, Suite, Tools
 from unimoe.evals.sweep import sweep_thresholds
 from unimoe.evals.task import Task
 from unimoe.evals.tasks.mini_run import mini_speaker
-from unimoe.heads.head_files import write_head
+from unimoe.heads.speaker import write_speaker
 from unimoe.infer.session import OmniInference
 
 
@@ -77,7 +77,7 @@ def test_a_model_without_a_speech_head_is_told_apart_from_one_that_speaks(
     assert "no speech head" in capsys.readouterr().err
     speaker = small_speaker()
     speaking = shutil.copytree(tiny_directory, tmp_path / "speaking")
-    write_head(speaker, speaker.config, speaking, "speaker")
+    write_speaker(speaker, speaking)
     assert mini_speaker(OmniInference(speaking)).voices == ("ann", "bob")
 
 

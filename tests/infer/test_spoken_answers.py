@@ -10,7 +10,7 @@ from tests.infer.fake_speaker import FakeSpeaker
 from unimoe.cli import main
 from unimoe.demo import page, said, tour
 from unimoe.errors import RequestError
-from unimoe.heads.head_files import write_head
+from unimoe.heads.speaker import write_speaker
 from unimoe.infer.engine import Generation, Step
 from unimoe.infer.session import ChatAnswer, OmniInference, TextDelta
 from unimoe.infer.speech import SpeechChunk, SpeechOptions
@@ -182,8 +182,7 @@ def test_the_tour_says_its_answers(session, answers) -> None:
 def test_a_speaker_that_lies_in_the_checkpoint_speaks(tiny_directory, tmp_path):
     directory = tmp_path / "checkpoint"
     shutil.copytree(tiny_directory, directory)
-    speaker = small_speaker()
-    write_head(speaker, speaker.config, directory, "speaker")
+    write_speaker(small_speaker(), directory)
     model = OmniInference(directory)
     text, speech, image = model.chat(
         "Hello", output_form=BOTH, voice="bob", max_new_tokens=4, seed=1

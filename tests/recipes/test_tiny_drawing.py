@@ -11,8 +11,8 @@ from unimoe import cli
 from unimoe.checkpoint.weights import load_model
 from unimoe.data.leaks import find_leaks
 from unimoe.errors import MediaError, RequestError
-from unimoe.heads.head_files import write_head
 from unimoe.heads.painter import Painter
+from unimoe.heads.speaker import write_speaker
 from unimoe.infer.drawing import draw, painter_in
 from unimoe.infer.session import OmniInference
 from unimoe.model.omni import OmniModel
@@ -131,8 +131,7 @@ def session(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> OmniInferen
     shutil.copytree(runs / "random", directory)
     for ending in ("json", "safetensors"):
         shutil.copyfile(runs / "painter" / f"painter.{ending}", directory / f"painter.{ending}")
-    speaker = small_speaker()
-    write_head(speaker, speaker.config, directory, "speaker")
+    write_speaker(small_speaker(), directory)
     return OmniInference(directory)
 
 

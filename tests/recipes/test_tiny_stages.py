@@ -6,10 +6,8 @@ import shutil
 import pytest
 
 from unimoe.checkpoint.weights import load_model
-from unimoe.config import SpeakerConfig
 from unimoe.errors import ConfigError, DataError, TrainingError
-from unimoe.heads.head_files import read_head
-from unimoe.heads.speaker import Speaker
+from unimoe.heads.speaker import read_speaker
 from unimoe.recipes import stages_of
 from unimoe.recipes.speech import voice_clips
 from unimoe.train.stages import run_stages
@@ -39,7 +37,7 @@ def test_the_last_stage_leaves_a_whole_model(trained):
 
 
 def test_the_speaker_it_leaves_speaks_and_learns_a_voice_more(trained):
-    speaker = read_head(trained / "speaker", "speaker", SpeakerConfig, Speaker)
+    speaker = read_speaker(trained / "speaker")
     assert list(speaker.sound(speaker.write("no.", voice="tone", seed=0)))
     clips = trained / "voice_clips"
     clips.mkdir()
@@ -50,7 +48,7 @@ def test_the_speaker_it_leaves_speaks_and_learns_a_voice_more(trained):
         lines.append(f"{name}\tRoom {number % 10}.")
     (clips / "transcripts.tsv").write_text("\n".join(lines) + "\n")
     run_stages("tiny", stages_of("tiny"), trained, only="voice", overrides=SHORT)
-    more = read_head(trained / "voice" / "speaker", "speaker", SpeakerConfig, Speaker)
+    more = read_speaker(trained / "voice" / "speaker")
     assert more.voices == ("tone", "own")
     assert list(more.write("room.", voice="own", seed=0))
 

@@ -68,7 +68,7 @@ _FIRST_CONTROL_ID = 3
 _WORD_LENGTH = 3.2
 """Mean length of the rows of SmolLM2's embedding table."""
 _ATTENTION_RANK = 16
-HEADS = ("speaker", "painter")
+HEADS = ("talker", "codec", "painter")
 """Names of the files of heads (`heads/head_files.py`), where there are any."""
 PARTS_OF_MINI = ("smollm2", "dinov2-small", "whisper-tiny-en")
 

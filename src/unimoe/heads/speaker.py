@@ -10,6 +10,7 @@ import re
 import secrets
 import string
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,14 +18,17 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 
-from unimoe.config import SpeakerConfig
-from unimoe.errors import RequestError
+from unimoe.config import MelCodecConfig, SpeakerConfig, TimedTalkerConfig
+from unimoe.errors import CheckpointError, RequestError
 from unimoe.heads.code_stream import CodeStream
+from unimoe.heads.head_files import read_head, write_head
 from unimoe.heads.mel_codec import MelCodec
 from unimoe.heads.speech_rows import SpeechExample, collate_speech
 from unimoe.heads.timed_talker import TimedTalker, moments_of
 from unimoe.nn.cache import KVCache
 
+TALKER, CODEC = "talker", "codec"
+"""Names of the files of a checkpoint that hold them."""
 _PIECE_CODES = 20
 """Half a second of sound is decoded at once."""
 _MAX_CODES = 1200
@@ -156,6 +160,33 @@ class Speaker(nn.Module):
         if voice not in config.voices:
             raise RequestError(f"no voice {voice!r}; there are {', '.join(config.voices)}")
         return len(config.characters) + config.voices.index(voice)
+
+
+def write_speaker(speaker: Speaker, directory: Path) -> None:
+    """Write talker and codec, two files each (`head_files`): a talker may change alone."""
+    write_head(speaker.talker, speaker.config.talker, directory, TALKER)
+    write_head(speaker.codec, speaker.config.codec, directory, CODEC)
+
+
+def read_speaker(directory: Path) -> Speaker | None:
+    """The speaker of a directory; None: it holds none.
+
+    Raises:
+        CheckpointError: talker or codec is missing or damaged, or they are not of one kind.
+    """
+    talker = read_head(directory, TALKER, TimedTalkerConfig, TimedTalker)
+    codec = read_head(directory, CODEC, MelCodecConfig, MelCodec)
+    if talker is None and codec is None:
+        return None
+    if talker is None or codec is None:
+        raise CheckpointError(
+            f"{directory}: holds a {CODEC if talker is None else TALKER} without a "
+            f"{TALKER if talker is None else CODEC}; who speaks has both"
+        )
+    with torch.device("meta"):
+        speaker = Speaker(SpeakerConfig(talker=talker.config, codec=codec.config))
+    speaker.talker, speaker.codec = talker, codec
+    return speaker.eval()
 
 
 def spelt_out(text: str) -> str:

@@ -17,11 +17,11 @@ import torch
 from unimoe.checkpoint.directory import read_config
 from unimoe.checkpoint.mini import mini_directory
 from unimoe.checkpoint.weights import load_model, tensor_report
-from unimoe.config import MediaLimits, PainterConfig, SpeakerConfig
+from unimoe.config import MediaLimits, PainterConfig
 from unimoe.errors import CheckpointError, RequestError
 from unimoe.heads.flow import ImageProgress
 from unimoe.heads.head_files import read_head
-from unimoe.heads.speaker import Speaker
+from unimoe.heads.speaker import read_speaker
 from unimoe.infer.answer_text import AnswerText, VoiceChange
 from unimoe.infer.engine import Generation, generate
 from unimoe.infer.picture import Drawing, DrawingOptions
@@ -135,7 +135,7 @@ class OmniInference:
             devices: Mapping[str, str] | Literal["auto"]
             devices = "auto" if isinstance(device_map, str) else device_map
             self.model = load_model(directory, dtype=dtype, device_map=devices)
-        self.speaker: SpeechHead | None = read_head(directory, "speaker", SpeakerConfig, Speaker)
+        self.speaker: SpeechHead | None = read_speaker(directory)
         self.painter = _painter_in(directory)
         self.limits = limits or MediaLimits()
         self._heads_aside = frozenset(tensor_report(directory).left_aside)

@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from unimoe.config import SpeakerConfig, TimedTalkerConfig
 from unimoe.errors import DataError, TrainingError
-from unimoe.heads.head_files import read_head, write_head
 from unimoe.heads.mel_codec import MelCodec
-from unimoe.heads.speaker import Speaker, spelt_out
+from unimoe.heads.speaker import Speaker, read_speaker, spelt_out, write_speaker
 from unimoe.heads.timed_talker import TimedTalker
 from unimoe.tokens.spoken_form import spoken_form
 from unimoe.train.learn_codec import LearningCodec, codec_evaluation, codec_objective
@@ -43,7 +42,7 @@ from unimoe.train.readings import RandomReadings, Reading, loaded_batch
 from unimoe.train.stages import HeadMaterial, Stage, apply_trained, trained_tensors
 
 SPEAKER = "speaker"
-"""Name of the exported files, and of their folder."""
+"""Folder of what is exported."""
 OWN_VOICE = "own"
 """What the voice of `voice_clips` is called."""
 CLIPS = "voice_clips"
@@ -232,7 +231,7 @@ def _material_of(
 
 
 def _finished_speaker(runs: Path) -> Speaker:
-    speaker = read_head(runs / SPEAKER, SPEAKER, SpeakerConfig, Speaker)
+    speaker = read_speaker(runs / SPEAKER)
     if speaker is None:
         raise TrainingError(
             f"{runs / SPEAKER} holds no speaker; run stage 'experts' to its end first"
@@ -248,4 +247,4 @@ def _write_speaker(talker: TimedTalker, codec: MelCodec, directory: Path) -> Non
     config = SpeakerConfig(talker=talker.config, codec=codec.config)
     speaker = Speaker(config)
     speaker.talker, speaker.codec = talker, codec
-    write_head(speaker, config, directory, SPEAKER)
+    write_speaker(speaker, directory)

@@ -62,8 +62,8 @@ def mini_speaker(session: OmniInference) -> Speaker:
     """
     if not isinstance(session.speaker, Speaker):
         raise RequestError(
-            "this model has no speech head; need a directory with speaker.json and "
-            "speaker.safetensors"
+            "this model has no speech head; need a directory with talker and codec, a .json and a "
+            ".safetensors file each"
         )
     return session.speaker
 
