@@ -77,7 +77,7 @@ def draw_spectra(sounds: Mapping[str, Waveform], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise RequestError("pictures need matplotlib: pip install 'unimoe[eval]'") from error
-    figure = Figure(figsize=(9, 1.9 * len(sounds)), layout="constrained")
+    figure = Figure(figsize=(9, 1.3 * len(sounds)), layout="constrained")
     panels = figure.subplots(len(sounds), 1, squeeze=False)[:, 0]
     for panel, (name, sound) in zip(panels, sounds.items(), strict=True):
         extent = (0.0, sound.seconds, 0.0, float(_BINS))
@@ -95,4 +95,4 @@ def draw_spectra(sounds: Mapping[str, Waveform], path: Path) -> None:
         panel.set_ylabel("pitch")
     panels[-1].set_xlabel("seconds")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=70)
