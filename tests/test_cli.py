@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+import unimoe.infer.conversation  # noqa: F401  before tests replace the session it names
 from unimoe import cli
 from unimoe.checkpoint.directory import read_config
 from unimoe.checkpoint.weights import save_model
@@ -256,7 +257,7 @@ class InterruptedSession(OmniInference):
         self.prompts = []
         self.closed = 0
 
-    def respond(self, messages, options, *, top_p_routing=None, speech=None):
+    def respond(self, messages, options, *, top_p_routing=None, speech=None, drawing=None):
         self.prompts.append(messages)
         try:
             yield TextDelta("one ")

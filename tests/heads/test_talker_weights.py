@@ -132,7 +132,7 @@ def test_what_the_talker_cannot_be_is_refused(
     [
         ("num_kv_heads", 3),
         ("hidden_size", 20),
-        ("num_experts", 1),
+        ("num_experts", 0),
         ("capacity_factor", 0.0),
         ("min_capacity", 0),
         ("num_codes", 0),
