@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 from unimoe.checkpoint.packed import read_packed, write_packed
@@ -48,8 +47,7 @@ def read_head(
     except (OSError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{config_path}: cannot be read ({error})") from error
     tensors = read_packed(weights)
-    with torch.device("meta"):
-        head = build(config)
+    head = build(config)
     needed = {key: value.shape for key, value in head.state_dict().items()}
     for key in sorted(needed.keys() | tensors.keys()):
         found = tensors[key].shape if key in tensors else None
@@ -58,6 +56,5 @@ def read_head(
                 f"{weights}: {key} is {found and list(found)}; {config_path.name} asks for "
                 f"{needed.get(key) and list(needed[key])}. Both must be of the same training"
             )
-    head = build(config)
     head.load_state_dict(tensors)
     return head.eval()
