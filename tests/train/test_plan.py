@@ -33,7 +33,7 @@ def test_the_balance_weight_goes_from_its_first_to_its_last_value():
         ({"steps": 0}, "train.steps is 0; need 1 or more"),
         ({"tokens_per_step": 65}, "multiple of train.row_length, 32"),
         ({"mixture": {"copies": 0.0}}, "shares above 0"),
-        ({"learns": {}}, "must name something"),
+        ({"learns": {}}, r"train\.learns must name something"),
         ({"lr": 0.0}, "train.lr is 0.0; need more than 0"),
         ({"ema_decay": 1.0}, "train.ema_decay is 1.0"),
     ],

@@ -109,8 +109,8 @@ def spoken_codes(
         if start % (64 * _ENCODED_AT_ONCE) == 0:
             _logger.info("codes of %d of %d sentences", start, len(readings))
     if num_left_out := counts.count(0):
-        _logger.warning("%d of %d sentences left out: text and sound do not fit", num_left_out,
-                        len(counts))  # fmt: skip
+        told = "%d of %d sentences left out: text and sound do not fit"
+        _logger.warning(told, num_left_out, len(counts))
     tensors = {
         "codes": torch.cat(codes),
         "durations": torch.cat(durations),
