@@ -628,7 +628,7 @@ class GuidanceConfig:
 class VAEConfig:
     """The autoencoder between pictures and the latents that the DiT draws."""
 
-    latent_channels: int = 16
+    latent_channels: int = 24
     widths: tuple[int, ...] = (64, 128)
     """Channels of the decoder's levels, the largest side first; to the next, sides are halved."""
     shuffled_side: int = 4

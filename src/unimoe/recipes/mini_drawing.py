@@ -50,7 +50,7 @@ PAINTER_OF_MINI = PainterConfig(
             prompt_width=256,
             task_width=256,
             image_width=16,
-            latent_channels=16,
+            latent_channels=24,
             num_kept_tokens=1,
         ),
         core_width=576,
