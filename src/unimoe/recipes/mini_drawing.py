@@ -26,11 +26,16 @@ _HELD_OUT_PICTURES = 64
 
 SHARES = {
     "names": 6.0,
+    "more_names": 1.5,
+    "thoughts": 0.3,
     "scenes": 3.0,
-    "style": 0.5,
+    "style": 0.6,
     "recolour": 0.7,
     "remove": 0.5,
     "add": 0.5,
+    "replace": 0.5,
+    "edges": 0.5,
+    "depth": 0.4,
     "derain": 0.6,
     "denoise": 0.6,
     "deblur": 0.6,
@@ -82,7 +87,7 @@ def mini_drawing() -> DrawingRecipe:
             evaluate_every=100,
         ),
         image_plan=HeadPlan(
-            steps=6000,
+            steps=8000,
             batch_size=32,
             learns={"head.*": 1.0},
             lr=1e-3,

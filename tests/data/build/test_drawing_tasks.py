@@ -125,3 +125,19 @@ def test_edges_are_black_where_colours_meet() -> None:
     assert (lines[45, 28:32] == 0).any()
     assert (lines[45, 45] == 255).all()
     assert (lines[0] == 255).all()
+
+
+def test_what_is_to_be_redrawn_in_the_test_was_never_drawn_in_training(built: Path) -> None:
+    manifests = {split: read_manifest(built / f"{split}.jsonl") for split in ("train", "test")}
+    targets = {
+        split: {manifest[number].images[-1] for number in range(len(manifest))}
+        for split, manifest in manifests.items()
+    }
+    redrawn = {
+        sample.images[-1]
+        for sample in map(manifests["test"].__getitem__, range(len(manifests["test"])))
+        if sample.task == "style"
+    }
+
+    assert redrawn
+    assert not redrawn & targets["train"]

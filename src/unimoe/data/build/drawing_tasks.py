@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from PIL import Image
 
@@ -60,8 +61,21 @@ STYLE_WORDS = {
 }
 USUAL_STYLE = "fluent-emoji-flat"
 """Of a name without a style."""
-NAME_PROMPTS = ("Draw {}.", "A picture of {}.")
+NAME_PROMPTS = (
+    "Draw {}.",
+    "A picture of {}.",
+    "Please paint {}.",
+    "Could you draw {}?",
+    "Show me {}.",
+    "I want an image of {}.",
+    "Can you sketch {}?",
+    "Make a picture of {} for me.",
+)
+"""So many that what they share is learned, and not their words."""
+STYLED_PROMPTS = ("Draw {} in the {} style.", "Paint {} in the {} style.")
 HELD_OUT_PROMPT = "Can you paint {} for me?"
+THOUGHT_PROMPT = "Think of {}, then draw it."
+HELD_OUT_THOUGHT_PROMPT = "There is {} on my mind. Paint it."
 REPAIR_PROMPTS = {
     "derain": ("Remove the rain.", "Take the rain out of this picture."),
     "denoise": ("Remove the noise.", "Clean up this noisy picture."),
@@ -77,7 +91,7 @@ _LIGHT = ((255, 255, 255), (240, 236, 220), (222, 236, 248), (226, 244, 226), (2
 _RELATIONS = 600
 _NUM_EACH: dict[Split, int] = {"train": 400, "validation": 20, "test": 60}
 """Of every kind of edit and repair, of depths, and of restyled and edge-drawn things."""
-_STYLED_RATIOS = SplitRatios(train=0.95, validation=0.05, test=0.0)
+_STYLED_RATIOS = SplitRatios(train=0.95, validation=0.02, test=0.03)
 _WORDS_RATIOS = SplitRatios(train=0.88, validation=0.02, test=0.10)
 
 _CARD = DataCard(
@@ -89,8 +103,9 @@ _CARD = DataCard(
     licence="Fluent Emoji MIT; Noto Emoji Apache-2.0; Twemoji CC-BY-4.0; EmojiOne 2 CC-BY-4.0; "
     "OpenMoji CC-BY-SA-4.0 (it and Twemoji test only); the rest Apache-2.0, as this package.",
     split_rule="Names: in the test all of them are asked for in words that training never uses, "
-    "beside a drawing of Twemoji; one in twenty of styled drawings is validation. Scenes and edits "
-    "by the hash of what lies where; repairs are tested on Twemoji and OpenMoji.",
+    "beside a drawing of Twemoji. Of styled drawings 2 % are validation, and 3 % what "
+    "a drawing of Twemoji is to be redrawn like in the test. Scenes and edits by the hash of what "
+    "lies where; repairs are tested on Twemoji and OpenMoji.",
     notes="The last image of a sample is the one to be drawn; another one before it is given. A "
     "name of the test can be drawn in many ways: its image is an example, not the answer.",
 )
@@ -107,6 +122,10 @@ class _Task:
     source: Image.Image | None = None
     thought: str = ""
     traits: Mapping[str, str] = field(default_factory=dict)
+
+
+_Drawn: TypeAlias = list[tuple[str, Concept, Image.Image]]
+"""Style, what it shows, and the picture."""
 
 
 def build(folder: Path, *, seed: int = 0, scale: float = 1.0) -> None:
@@ -131,7 +150,8 @@ def build_drawing_tasks(
         folder,
         TASK,
         seed,
-        disjoint=["prompt", "drawing", "scene"],
+        # Not "drawing", as in `naming`: what is seen and what is drawn need not be apart.
+        disjoint=["prompt", "target", "scene"],
         held_out={"style": {*HELD_OUT_STYLES}},
     ) as writer:
         _write(writer, _names(things, seed))
@@ -139,6 +159,7 @@ def build_drawing_tasks(
         _write(writer, _edits(numbers, seed))
         _write(writer, _depths(numbers, seed))
         _write(writer, _from_drawings(things, numbers, seed))
+        _write(writer, _restyled(things, seed))
         writer.close(_CARD)
 
 
@@ -164,9 +185,9 @@ class _Things:
             self._made[key] = self._drawn(style, concept.codes[0])
         return self._made[key]
 
-    def drawn_in(self, styles: Iterable[str]) -> list[tuple[str, Concept, Image.Image]]:
+    def drawn_in(self, styles: Iterable[str]) -> _Drawn:
         """All concepts in these styles, as far as they are drawn."""
-        found = []
+        found: _Drawn = []
         for style in styles:
             for concept in self.concepts:
                 picture = self.picture(style, concept)
@@ -190,28 +211,52 @@ _Made = Iterable[tuple[Split, _Task]]
 
 def _names(things: _Things, seed: int) -> _Made:
     for style, concept, picture in things.drawn_in(TRAINING_STYLES):
-        task = "names" if is_familiar(concept) else "more_names"
-        traits = _traits(style, concept)
-        key = f"{style} {concept.name}"
-        styled = f"Draw {concept.phrase} in the {STYLE_WORDS[style]} style."
-        yield (
-            _split_of_drawing(style, concept, seed),
-            _Task(task=task, key=key, prompt=styled, target=picture, traits=traits),
-        )
-        if style == USUAL_STYLE:
-            for form in NAME_PROMPTS:
-                prompt = form.format(concept.phrase)
-                yield (
-                    "train",
-                    _Task(task=task, key=prompt, prompt=prompt, target=picture, traits=traits),
-                )
-            if concept.colour and concept.category != "thing":
-                yield "train", _thought(concept, picture, traits)
+        split = _split_of_drawing(style, concept, seed)
+        if split == "test":  # there a picture is to be redrawn like this one
+            continue
+        forms = STYLED_PROMPTS + (NAME_PROMPTS if style == USUAL_STYLE else ())
+        for form in forms:
+            prompt = form.format(concept.phrase, STYLE_WORDS[style])
+            yield split, _name(prompt, style, concept, picture)
+        if style == USUAL_STYLE and (thought := _riddle(concept)):
+            yield "train", _thought(thought, THOUGHT_PROMPT, style, concept, picture)
     for style, concept, picture in things.drawn_in(HELD_OUT_STYLES[:1]):
-        task = "names" if is_familiar(concept) else "more_names"
-        prompt = HELD_OUT_PROMPT.format(concept.phrase)
-        traits = _traits(style, concept)
-        yield "test", _Task(task=task, key=prompt, prompt=prompt, target=picture, traits=traits)
+        yield "test", _name(HELD_OUT_PROMPT.format(concept.phrase), style, concept, picture)
+        if thought := _riddle(concept):
+            yield "test", _thought(thought, HELD_OUT_THOUGHT_PROMPT, style, concept, picture)
+
+
+def _name(prompt: str, style: str, concept: Concept, picture: Image.Image) -> _Task:
+    return _Task(
+        task="names" if is_familiar(concept) else "more_names",
+        key=prompt,
+        prompt=prompt,
+        target=picture,
+        traits={
+            "style": style,
+            "concept": concept.name,
+            "target": f"{style} {concept.codes[0]}",
+        },
+    )
+
+
+def _riddle(concept: Concept) -> str:
+    """Such as "an orange animal"; empty: nothing can be asked so."""
+    if not concept.colour or concept.category == "thing":
+        return ""
+    return article(f"{concept.colour} {concept.category}")
+
+
+def _thought(riddle: str, form: str, style: str, concept: Concept, picture: Image.Image) -> _Task:
+    prompt = form.format(riddle)
+    return _Task(
+        task="thoughts",
+        key=f"{prompt} {concept.name}",
+        prompt=prompt,
+        thought=f"{capital(concept.phrase)}.",
+        target=picture,
+        traits={"style": style, "concept": concept.name},
+    )
 
 
 def _split_of_drawing(style: str, concept: Concept, seed: int) -> Split:
@@ -221,21 +266,6 @@ def _split_of_drawing(style: str, concept: Concept, seed: int) -> Split:
     return split_of(f"{style} {concept.name}", seed, _STYLED_RATIOS)
 
 
-def _thought(concept: Concept, picture: Image.Image, traits: Mapping[str, str]) -> _Task:
-    return _Task(
-        task="thoughts",
-        key=f"thought {concept.name}",
-        prompt=f"Think of {article(f'{concept.colour} {concept.category}')}, then draw it.",
-        thought=f"{capital(concept.phrase)}.",
-        target=picture,
-        traits={name: value for name, value in traits.items() if name != "prompt"},
-    )
-
-
-def _traits(style: str, concept: Concept) -> dict[str, str]:
-    return {"style": style, "concept": concept.name, "drawing": f"{style} {concept.codes[0]}"}
-
-
 def _scenes(seed: int, scale: float) -> _Made:
     rng = random.Random(f"{seed} relations")
     relations = (wanted_relation(rng) for _ in range(_RELATIONS))
@@ -243,9 +273,10 @@ def _scenes(seed: int, scale: float) -> _Made:
     for words in list(wanted)[:: max(1, round(1 / scale))]:
         each = wanted[words]
         split = split_of(f"scene {words}", seed, _WORDS_RATIOS)
-        form = HELD_OUT_PROMPT if split == "test" else NAME_PROMPTS[len(words) % 2]
         for copy in range(_COPIES_OF_SCENE if split == "train" else 1):
-            yield split, _scene_task(each, form.format(words), f"{words} {copy}", seed)
+            trained = NAME_PROMPTS[(len(words) + copy) % len(NAME_PROMPTS)]
+            prompt = (HELD_OUT_PROMPT if split == "test" else trained).format(words)
+            yield split, _scene_task(each, prompt, f"{words} {copy}", seed)
 
 
 def _scene_task(wanted: Wanted, prompt: str, key: str, seed: int) -> _Task:
@@ -301,38 +332,37 @@ def _depths(numbers: Mapping[Split, int], seed: int) -> _Made:
 
 
 def _from_drawings(things: _Things, numbers: Mapping[Split, int], seed: int) -> _Made:
-    """Repairs, edges and styles: of training drawings, and in the test of those held out."""
-    train = [
+    """Repairs and edges: of training drawings, and in the test of styles held out."""
+    train: _Drawn = [
         (style, concept, picture)
         for style, concept, picture in things.drawn_in(TRAINING_STYLES)
         if _split_of_drawing(style, concept, seed) == "train"
     ]
     held_out = things.drawn_in(HELD_OUT_STYLES)
-    splits: tuple[tuple[Split, list[tuple[str, Concept, Image.Image]]], ...] = (
-        ("train", train),
-        ("test", held_out),
-    )
+    splits: tuple[tuple[Split, _Drawn], ...] = (("train", train), ("test", held_out))
     for task in (*DEGRADATIONS, "edges"):
         for split, drawn in splits:
             rng = random.Random(f"{seed} {task} {split}")
             chosen = rng.sample(drawn, min(numbers[split], len(drawn)))
             for index, each in enumerate(chosen):
                 yield split, _repair(task, index, *each, rng)
-    yield from _restyled(train)
 
 
-def _restyled(drawn: list[tuple[str, Concept, Image.Image]]) -> _Made:
-    """From the usual style to the others."""
-    usual = {concept.name: picture for style, concept, picture in drawn if style == USUAL_STYLE}
-    for style, concept, picture in drawn:
-        if style != USUAL_STYLE and is_familiar(concept) and concept.name in usual:
+def _restyled(things: _Things, seed: int) -> _Made:
+    """From the usual style to the others; in the test from one never seen to drawings unseen."""
+    sources: dict[Split, str] = {"train": USUAL_STYLE, "test": HELD_OUT_STYLES[0]}
+    styles = [style for style in TRAINING_STYLES if style != USUAL_STYLE]
+    for style, concept, picture in things.drawn_in(styles):
+        split = _split_of_drawing(style, concept, seed)
+        source = things.picture(sources[split], concept) if split in sources else None
+        if source is not None and (is_familiar(concept) or split == "test"):
             yield (
-                "train",
+                split,
                 _Task(
                     task="style",
                     key=f"style {style} {concept.name}",
                     prompt=f"Redraw this in the {STYLE_WORDS[style]} style.",
-                    source=usual[concept.name],
+                    source=source,
                     target=picture,
                     traits={"style": style, "concept": concept.name},
                 ),
