@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from unimoe.config import SpeakerConfig, TimedTalkerConfig
 from unimoe.errors import DataError, TrainingError
@@ -46,8 +46,8 @@ SPEAKER = "speaker"
 OWN_VOICE = "own"
 """What the voice of `voice_clips` is called."""
 CLIPS = "voice_clips"
-FORMER_CODEC = "former_codec.safetensors"
-"""What an earlier run's stage `codec` left, if this run is to go on from it."""
+FORMER_CODEC, FORMER_TALKER = "former_codec.safetensors", "former_talker.safetensors"
+"""What the stages `codec` and `talker` of an earlier run left, if this run is to go on from it."""
 _NUM_HEARD = 24
 """Held-out sentences that are evaluated."""
 _FEWEST_CLIPS = 20
@@ -101,8 +101,7 @@ class SpeechRecipe:
 
     def _codec_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
         model = LearningCodec(self.config.codec)
-        if (runs / FORMER_CODEC).exists():
-            _take_alike(model, load_file(runs / FORMER_CODEC))
+        _take_alike(model, runs / FORMER_CODEC)
         return self._sound_material(model, plan, runs)
 
     def _decoder_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
@@ -126,6 +125,7 @@ class SpeechRecipe:
         dense = dataclasses.replace(config.talker, num_experts=1)
         model = TimedTalker(dataclasses.replace(config, talker=dense))
         start_from_codebook(model, self._learned_codec(runs).codec)
+        _take_alike(model, runs / FORMER_TALKER)
         return self._talker_material(model, plan, runs)
 
     def _experts_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
@@ -174,8 +174,9 @@ class SpeechRecipe:
 
 
 @torch.no_grad()
-def _take_alike(model: nn.Module, former: Mapping[str, Tensor]) -> None:
-    """Go on from tensors of the same name and shape; the others begin anew."""
+def _take_alike(model: nn.Module, path: Path) -> None:
+    """Go on from tensors of the same name and shape, if the file is there; others begin anew."""
+    former = load_file(path) if path.exists() else {}
     for name, own in model.state_dict().items():
         if name in former and former[name].shape == own.shape:
             own.copy_(former[name])

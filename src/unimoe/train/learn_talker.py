@@ -34,7 +34,7 @@ from unimoe.heads.timed_talker import (
 )
 from unimoe.nn.precision import mixed_precision
 from unimoe.train.head_loop import HeadLoss
-from unimoe.train.readings import Reading, loaded_batch
+from unimoe.train.readings import Reading, loaded_batch, voice_shares
 from unimoe.train.state import write_whole
 
 _ENCODED_AT_ONCE = 16
@@ -149,6 +149,7 @@ class TalkerBatches:
     ) -> None:
         self._sentences, self._config = sentences, config
         self._batch_size, self._seed = batch_size, seed
+        self._shares = voice_shares([sentence.reading.voice for sentence in sentences])
         self._of_voice: dict[str, list[int]] = {}
         for number, sentence in enumerate(sentences):
             self._of_voice.setdefault(sentence.reading.voice, []).append(number)
@@ -156,7 +157,9 @@ class TalkerBatches:
     def __call__(self, step: int) -> TimedBatch:
         """The batch of a step."""
         chooser = np.random.default_rng([self._seed, step])
-        drawn = chooser.integers(len(self._sentences), size=_CANDIDATES * self._batch_size)
+        drawn = chooser.choice(
+            len(self._sentences), size=_CANDIDATES * self._batch_size, p=self._shares
+        )
         ordered = sorted(drawn.tolist(), key=lambda number: len(self._sentences[number].codes))
         start = self._batch_size * int(chooser.integers(_CANDIDATES))
         chosen = ordered[start : start + self._batch_size]
