@@ -8,14 +8,21 @@ from PIL import Image
 
 from tests.data.build.drawn_parts import write_unlike_styles
 from unimoe.data import read_manifest
-from unimoe.data.build.degrade import DEGRADATIONS, blur, noise
+from unimoe.data.build.degrade import DEGRADATIONS, blur, edges, noise
+from unimoe.data.build.drawing_scenes import draw_depth, draw_scene, wanted_depth
 from unimoe.data.build.drawing_tasks import build_drawing_tasks
 from unimoe.data.manifest import media_file
 from unimoe.errors import CheckpointError, DataError
 from unimoe.evals.drawing import report, score_drawing
 from unimoe.evals.efficientnet import EfficientNetLite, load_efficientnet
 from unimoe.evals.name_judge import NameJudge, frechet_distance
-from unimoe.evals.restored import changed_region, classically_repaired, psnr_db
+from unimoe.evals.restored import (
+    changed_region,
+    classically_repaired,
+    lines_followed,
+    psnr_db,
+)
+from unimoe.evals.scene_check import fills_depth
 from unimoe.media.image import load_image
 
 Picture = np.ndarray
@@ -42,12 +49,13 @@ def test_a_painter_that_draws_what_is_wanted_has_full_scores(
     for number in range(len(test)):
         sample = test[number]
         prompt = sample.conversations[0].text.removeprefix("<image>")
+        thought = sample.conversations[-1].text.removesuffix("<image>")
         pictures = [load_image(media_file(test.folder, path)) for path in sample.images]
         source = pictures[0].tobytes() if len(pictures) > 1 else b""
-        wanted[prompt, source] = pictures[-1]
+        wanted[prompt, thought, source] = pictures[-1]
 
-    def draw(prompt: str, source: Picture | None) -> Picture:
-        return wanted[prompt, b"" if source is None else source.tobytes()]
+    def draw(prompt: str, thought: str, source: Picture | None) -> Picture:
+        return wanted[prompt, thought, b"" if source is None else source.tobytes()]
 
     scores = score_drawing(
         draw,
@@ -62,6 +70,12 @@ def test_a_painter_that_draws_what_is_wanted_has_full_scores(
     assert set(scores.repairs) == set(DEGRADATIONS)
     assert all(repair.gain_db > 20 for repair in scores.repairs.values())
     assert all(edit.outside_psnr_db == 99 for edit in scores.edits.values())
+    assert scores.depths is not None
+    assert scores.depths.right == scores.depths.total == 2
+    assert scores.lines is not None
+    assert scores.lines.drawn == 1.0 > scores.lines.beside
+    assert scores.styles == scores.real_styles
+    assert scores.thoughts is None or scores.thoughts.total
     assert "| recolour, PSNR outside | 99.0 dB |" in report(scores)
     assert load_image(tmp_path / "drawn.png").shape[1] == 12 * 100
 
@@ -72,7 +86,7 @@ def test_a_set_without_drawing_tasks_is_refused(
     (tmp_path / "test.jsonl").write_text("")
     empty = read_manifest(tmp_path / "test.jsonl")
     with pytest.raises(DataError, match="no drawing tasks"):
-        score_drawing(lambda prompt, source: source, empty, empty, network)  # type: ignore[arg-type, return-value]
+        score_drawing(lambda prompt, thought, source: source, empty, empty, network)  # type: ignore[arg-type, return-value]
 
 
 def test_the_judge_names_new_drawings_of_things_that_look_alike() -> None:
@@ -152,3 +166,25 @@ def test_psnr_of_a_region_ignores_the_rest() -> None:
 
     assert psnr_db(before, after, region) == 99
     assert psnr_db(before, after) < 15
+
+
+def test_a_depth_map_is_filled_when_each_colour_is_in_its_place() -> None:
+    wanted = wanted_depth(random.Random(4))
+    depth = np.asarray(draw_depth(wanted.things))
+    picture = np.asarray(draw_scene(wanted.things, "key"))
+    nearer, farther = wanted.words.split(" in front of ")
+
+    assert fills_depth(picture, depth, wanted.words)
+    assert not fills_depth(picture, depth, f"{farther} in front of {nearer}")
+    assert not fills_depth(np.full_like(picture, 255), depth, wanted.words)
+
+
+def test_lines_are_followed_by_the_picture_they_were_taken_from_alone() -> None:
+    pixels = np.full((96, 96, 3), 255, np.uint8)
+    pixels[20:50, 20:50] = (200, 60, 30)
+    lines = np.asarray(edges(Image.fromarray(pixels)))
+
+    assert lines_followed(pixels, lines) == 1.0
+    assert lines_followed(np.roll(pixels, 1, axis=0), lines) == 1.0
+    assert lines_followed(np.roll(pixels, 40, axis=(0, 1)), lines) < 0.3
+    assert lines_followed(np.full_like(pixels, 255), lines) == 0.0

@@ -16,7 +16,13 @@ from unimoe.train.learn_talker import (
     take_dense,
     talker_objective,
 )
-from unimoe.train.readings import RandomReadings, Reading, loaded_batch, readings_of
+from unimoe.train.readings import (
+    RandomReadings,
+    Reading,
+    loaded_batch,
+    readings_of,
+    voice_shares,
+)
 
 TEXTS = ("go on.", "well, yes.", "no.")
 
@@ -188,3 +194,11 @@ def test_a_mixture_begins_as_the_dense_talker(sentences):
     with torch.no_grad():
         wanted, found = (talker_objective(model, batch) for model in (dense, mixture))
     assert found.parts["codes"] == pytest.approx(wanted.parts["codes"], abs=2e-2)
+
+
+def test_a_voice_of_few_recordings_is_drawn_by_the_root_of_their_number() -> None:
+    shares = voice_shares(["many"] * 400 + ["few"] * 4)
+
+    assert shares.sum() == pytest.approx(1)
+    assert shares[400:].sum() == pytest.approx(2 / 22)
+    assert shares[0] == pytest.approx(shares[400] / 10)

@@ -4,7 +4,8 @@ In:  states of the core and pictures of the test, a painter, a judge of names.
 Out: `DrawingScores`, a table of them in Markdown, a contact sheet.
 Names are judged by a classifier fitted to real drawings of training styles; its accuracy on real
 drawings of a style it never saw stands beside that on the drawn ones. Scenes are measured in their
-pixels, repairs and edits against what they should be.
+pixels, repairs and edits against what they should be, styles by a judge of styles, drawings from
+lines and depths by what was given.
 Axes: names, scenes ... = samples of the test.
 """
 
@@ -18,8 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
+from torch import Tensor
 
 from unimoe.data.build.degrade import DEGRADATIONS
 from unimoe.data.build.drawing_edits import EDIT_KINDS
@@ -30,14 +32,20 @@ from unimoe.errors import DataError
 from unimoe.evals.efficientnet import EfficientNetLite
 from unimoe.evals.intervals import wilson
 from unimoe.evals.name_judge import NameJudge, frechet_distance
-from unimoe.evals.restored import changed_region, classically_repaired, psnr_db
-from unimoe.evals.scene_check import is_as_asked
+from unimoe.evals.restored import (
+    changed_region,
+    classically_repaired,
+    lines_followed,
+    psnr_db,
+)
+from unimoe.evals.scene_check import fills_depth, is_as_asked
 from unimoe.media.image import load_image
 
 Picture = UInt8[np.ndarray, "height width 3"]
-Draw = Callable[[str, Picture | None], Picture]
-"""Of (prompt, source picture or None): the picture."""
+Draw = Callable[[str, str, Picture | None], Picture]
+"""Of (prompt, thought that precedes the picture or "", source picture or None): the picture."""
 
+TASKS = ("names", "thoughts", "scenes", *DEGRADATIONS, *EDIT_KINDS, "style", "edges", "depth")
 NAMES_GOAL, SCENES_GOAL, REPAIR_GOAL_DB, OUTSIDE_GOAL_DB = 0.60, 0.75, 3.0, 25.0
 _SHEET_COLUMNS = 12
 
@@ -81,6 +89,15 @@ class DrawingScores:
     frechet: float = 0.0
     real_frechet: float = 0.0
     """Of those real drawings."""
+    thoughts: Share | None = None
+    """Things thought of in words, as far as the judge knows them."""
+    styles: Share | None = None
+    """Redrawn in the style asked for, by a judge fitted to the styles."""
+    real_styles: Share | None = None
+    """Drawings of those styles, left out of training."""
+    lines: Compared | None = None
+    """How well the lines given were followed; beside it, those of another sample."""
+    depths: Share | None = None
     scenes: dict[str, Share] = field(default_factory=dict)
     repairs: dict[str, Repair] = field(default_factory=dict)
     edits: dict[str, Edited] = field(default_factory=dict)
@@ -88,11 +105,25 @@ class DrawingScores:
     """Of a picture, the core's reading of the prompt included."""
 
 
+class Compared(NamedTuple):
+    """Means over samples."""
+
+    drawn: float
+    beside: float
+
+
 class _Drawn(NamedTuple):
     sample: OmniSample
     source: Picture | None
     wanted: Picture
     picture: Picture
+
+    @property
+    def given(self) -> Picture:
+        """The source, of a task that has one."""
+        if self.source is None:
+            raise DataError(f"sample {self.sample.id!r} gives no picture to draw from")
+        return self.source
 
 
 def score_drawing(
@@ -123,7 +154,14 @@ def score_drawing(
         raise DataError(f"{test.path} holds no drawing tasks; `unimoe data build drawing_tasks`")
     scores = DrawingScores(seconds=(time.monotonic() - began) / number)
     if names := drawn.get("names"):
-        _judge_names(scores, names, training, network)
+        _judge_names(scores, names, drawn.get("thoughts", []), training, network)
+    if restyled := drawn.get("style"):
+        _judge_styles(scores, restyled, training, network)
+    if outlined := drawn.get("edges"):
+        scores.lines = _lines(outlined)
+    if behind := drawn.get("depth"):
+        right = sum(fills_depth(d.picture, d.given, d.sample.traits["scene"]) for d in behind)
+        scores.depths = Share(right, len(behind))
     for each in drawn.get("scenes", ()):
         kind = each.sample.traits["kind"]
         right = is_as_asked(each.picture, kind, each.sample.traits["scene"])
@@ -145,26 +183,28 @@ def _drawn(draw: Draw, test: Manifest, limit: int | None) -> Iterator[tuple[str,
     for number in range(len(test)):
         sample = test[number]
         of_task.setdefault(sample.task, []).append(sample)
-    for task in ("names", "scenes", *DEGRADATIONS, *EDIT_KINDS):
+    for task in TASKS:
         samples = sorted(of_task.get(task, ()), key=lambda sample: unit_hash(sample.id))[:limit]
         found = []
         for sample in samples:
             *given, wanted = (load_image(media_file(test.folder, path)) for path in sample.images)
-            prompt = PLACEHOLDER.sub("", sample.conversations[0].text)
+            asked, thought = (
+                PLACEHOLDER.sub("", sample.conversations[place].text) for place in (0, -1)
+            )
             source = given[0] if given else None
-            found.append(_Drawn(sample, source, wanted, draw(prompt, source)))
+            found.append(_Drawn(sample, source, wanted, draw(asked, thought, source)))
         if found:
             yield task, found
 
 
 def _judge_names(
-    scores: DrawingScores, drawn: list[_Drawn], training: Manifest, network: EfficientNetLite
+    scores: DrawingScores,
+    drawn: list[_Drawn],
+    thoughts: list[_Drawn],
+    training: Manifest,
+    network: EfficientNetLite,
 ) -> None:
-    samples = (training[number] for number in range(len(training)))
-    shown = {s.images[-1]: s.traits["concept"] for s in samples if s.task == "names"}
-    fitted = [load_image(media_file(training.folder, path)) for path in shown]
-    fitted_features = network.features(_stacked(fitted))
-    judge = NameJudge(fitted_features, list(shown.values()))
+    judge, fitted_features = _judge_of("concept", training, network)
     asked = [each.sample.traits["concept"] for each in drawn]
     drawn_features = network.features(_stacked([each.picture for each in drawn]))
     real_features = network.features(_stacked([each.wanted for each in drawn]))
@@ -173,6 +213,49 @@ def _judge_names(
     scores.real_names = _share(judge.named(real_features), asked)
     scores.frechet = frechet_distance(drawn_features, fitted_features)
     scores.real_frechet = frechet_distance(real_features, fitted_features)
+    if known := [each for each in thoughts if each.sample.traits["concept"] in judge.names]:
+        features = network.features(_stacked([each.picture for each in known]))
+        thought_of = [each.sample.traits["concept"] for each in known]
+        scores.thoughts = _share(judge.named(features), thought_of)
+
+
+def _judge_styles(
+    scores: DrawingScores, drawn: list[_Drawn], training: Manifest, network: EfficientNetLite
+) -> None:
+    judge, _ = _judge_of("style", training, network)
+    asked = [each.sample.traits["style"] for each in drawn]
+    scores.styles = _share(
+        judge.named(network.features(_stacked([each.picture for each in drawn]))), asked
+    )
+    scores.real_styles = _share(
+        judge.named(network.features(_stacked([each.wanted for each in drawn]))), asked
+    )
+
+
+def _judge_of(
+    trait: str, training: Manifest, network: EfficientNetLite
+) -> tuple[NameJudge, Float[Tensor, "drawings width"]]:
+    """Fitted to a trait of the familiar things as they are in training; and their features."""
+    samples = (training[number] for number in range(len(training)))
+    shown = {s.images[-1]: s.traits[trait] for s in samples if s.task == "names"}
+    pictures = [load_image(media_file(training.folder, path)) for path in shown]
+    features = network.features(_stacked(pictures))
+    return NameJudge(features, list(shown.values())), features
+
+
+def _lines(drawn: list[_Drawn]) -> Compared:
+    others = [*drawn[1:], drawn[0]]
+    return Compared(
+        float(np.mean([lines_followed(each.picture, each.given) for each in drawn])),
+        float(
+            np.mean(
+                [
+                    lines_followed(other.picture, each.given)
+                    for each, other in zip(drawn, others, strict=True)
+                ]
+            )
+        ),
+    )
 
 
 def _share(named: Sequence[str], asked: Sequence[str]) -> Share:
@@ -182,10 +265,9 @@ def _share(named: Sequence[str], asked: Sequence[str]) -> Share:
 def _repair(drawn: list[_Drawn], task: str) -> Repair:
     gains, classical = [], []
     for each in drawn:
-        assert each.source is not None
-        before = psnr_db(each.source, each.wanted)
+        before = psnr_db(each.given, each.wanted)
         gains.append(psnr_db(each.picture, each.wanted) - before)
-        filtered = classically_repaired(each.source, task)
+        filtered = classically_repaired(each.given, task)
         classical.append(psnr_db(filtered, each.wanted) - before)
     return Repair(float(np.mean(gains)), float(np.mean(classical)))
 
@@ -193,10 +275,9 @@ def _repair(drawn: list[_Drawn], task: str) -> Repair:
 def _edited(drawn: list[_Drawn]) -> Edited:
     outside, inside = [], []
     for each in drawn:
-        assert each.source is not None
-        region = changed_region(each.source, each.wanted)
-        outside.append(psnr_db(each.picture, each.source, ~region))
-        before = psnr_db(each.source, each.wanted, region)
+        region = changed_region(each.given, each.wanted)
+        outside.append(psnr_db(each.picture, each.given, ~region))
+        before = psnr_db(each.given, each.wanted, region)
         inside.append(psnr_db(each.picture, each.wanted, region) - before)
     return Edited(float(np.mean(outside)), float(np.mean(inside)))
 
@@ -204,8 +285,8 @@ def _edited(drawn: list[_Drawn]) -> Edited:
 def report(scores: DrawingScores) -> str:
     """The scores as a table in Markdown."""
     lines = ["| measured | drawn | beside it | goal |", "|---|---|---|---|"]
+    chance = f"chance {1 / max(1, scores.num_names):.1%}"
     if scores.names is not None:
-        chance = f"chance {1 / scores.num_names:.1%}"
         lines.append(
             f"| names, by the judge | {scores.names} | real drawings of an unseen style "
             f"{scores.real_names}; {chance} | {NAMES_GOAL:.0%} |"
@@ -214,6 +295,8 @@ def report(scores: DrawingScores) -> str:
             f"| Frechet distance to real drawings | {scores.frechet:.1f} | real drawings of an "
             f"unseen style {scores.real_frechet:.1f} | |"
         )
+    if scores.thoughts is not None:
+        lines.append(f"| thought of in words, then drawn | {scores.thoughts} | {chance} | |")
     for kind, share in scores.scenes.items():
         lines.append(f"| scenes, {kind} | {share} | | {SCENES_GOAL:.0%} |")
     for task, repair in scores.repairs.items():
@@ -226,6 +309,18 @@ def report(scores: DrawingScores) -> str:
             f"| {task}, PSNR outside | {edit.outside_psnr_db:.1f} dB | inside "
             f"{edit.inside_gain_db:+.1f} dB over the input | {OUTSIDE_GOAL_DB:.0f} dB |"
         )
+    if scores.styles is not None:
+        lines.append(
+            f"| style asked for, by the judge | {scores.styles} | real drawings "
+            f"{scores.real_styles}; chance 25.0% | |"
+        )
+    if scores.lines is not None:
+        lines.append(
+            f"| lines followed, F measure | {scores.lines.drawn:.2f} | another sample's "
+            f"{scores.lines.beside:.2f} | |"
+        )
+    if scores.depths is not None:
+        lines.append(f"| depths: both colours in their place | {scores.depths} | | |")
     lines.append(f"| seconds a picture | {scores.seconds:.2f} | | 6 |")
     return "\n".join(lines) + "\n"
 

@@ -9,12 +9,14 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageFilter
 
+from unimoe.data.build.degrade import edges
 from unimoe.errors import DataError
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
 _BEST_PSNR_DB = 99.0
 _MARGIN = 9  # pixels of the square that widens a changed region; 4 to every side
+_DARK, _NEAR_LINE = 128, 1
 _WIENER_RADIUS, _WIENER_NOISE = 2.0, 0.003
 
 
@@ -32,6 +34,26 @@ def changed_region(before: Picture, after: Picture) -> Bool[np.ndarray, "height 
     """Where two pictures differ, and a margin of 4 pixels around."""
     differs = Image.fromarray(255 * (before != after).any(2).astype(np.uint8))
     return np.asarray(differs.filter(ImageFilter.MaxFilter(_MARGIN))) > 0
+
+
+def lines_followed(picture: Picture, lines: Picture) -> float:
+    """How well the edges of a picture are those it was to be drawn from: 0 to 1.
+
+    The F measure of their pixels, of which one counts as met where the other drawing has an edge
+    within `_NEAR_LINE` pixels.
+    """
+    wanted = lines[:, :, 0] < _DARK
+    found = np.asarray(edges(Image.fromarray(picture)))[:, :, 0] < _DARK
+    if not wanted.any() or not found.any():
+        return float(wanted.any() == found.any())
+    recall = (wanted & _widened(found)).sum() / wanted.sum()
+    precision = (found & _widened(wanted)).sum() / found.sum()
+    return float(2 * recall * precision / max(recall + precision, 1e-9))
+
+
+def _widened(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    image = Image.fromarray(255 * mask.astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.MaxFilter(2 * _NEAR_LINE + 1))) > 0
 
 
 def classically_repaired(picture: Picture, task: str) -> Picture:

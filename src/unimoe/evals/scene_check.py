@@ -40,6 +40,11 @@ _COLOUR = re.compile("|".join(COLOURS))
 _SIDE = re.compile("|".join(_SIDES))
 
 
+_LEAST_SHARE_IN_DEPTH = 0.7
+_NEAR, _FAR = 192, 64
+"""Greys of a depth map: above the first is the nearer thing, from the second on the farther."""
+
+
 class Patch(NamedTuple):
     """A thing as it is seen."""
 
@@ -76,20 +81,42 @@ def is_as_asked(picture: Picture, kind: str, words: str) -> bool:
     return first is not None and second is not None and _lies(first, second, side[0])
 
 
+def fills_depth(picture: Picture, depth: Picture, words: str) -> bool:
+    """Whether of "a red star in front of a blue heart" both colours are where they belong.
+
+    Args:
+        picture: as drawn.
+        depth: its map, white where the nearer thing is, grey where the farther one, else black.
+        words: nearer thing first.
+    """
+    seen, grey = _nearest_colours(picture), depth[:, :, 0]
+    places = (grey > _NEAR, (grey > _FAR) & (grey <= _NEAR))
+    colours = [list(COLOURS).index(colour) for colour in _COLOUR.findall(words)]
+    return all(
+        (seen[place] == colour).mean() >= _LEAST_SHARE_IN_DEPTH
+        for place, colour in zip(places, colours, strict=True)
+    )
+
+
 def patches_of(picture: Picture) -> list[Patch]:
     """What is drawn on white, the largest first."""
-    pixels = picture.astype(np.float32)
-    is_drawn = np.linalg.norm(255 - pixels, axis=2) > _FAR_FROM_WHITE
-    palette = np.array(list(COLOURS.values()), np.float32)
-    nearest = np.linalg.norm(pixels[:, :, None] - palette, axis=3).argmin(2)
+    nearest = _nearest_colours(picture)
     found = []
     for number, colour in enumerate(COLOURS):
-        labels = _labelled(is_drawn & (nearest == number))
+        labels = _labelled(nearest == number)
         for label in range(1, labels.max() + 1):
             rows, columns = np.nonzero(labels == label)
             if len(rows) >= _LEAST_PIXELS:
                 found.append(Patch(colour, columns.mean(), rows.mean(), len(rows)))
     return sorted(found, key=lambda patch: -patch.pixels)
+
+
+def _nearest_colours(picture: Picture) -> Int[np.ndarray, "height width"]:
+    """Numbers of `COLOURS`; -1 on white."""
+    pixels = picture.astype(np.float32)
+    palette = np.array(list(COLOURS.values()), np.float32)
+    nearest = np.linalg.norm(pixels[:, :, None] - palette, axis=3).argmin(2)
+    return np.where(np.linalg.norm(255 - pixels, axis=2) > _FAR_FROM_WHITE, nearest, -1)
 
 
 def _lies(one: Patch, other: Patch, words: str) -> bool:

@@ -39,8 +39,10 @@ def evaluate_mini_drawing(
     """
     folder = mini_data() / SET
 
-    def drawn(prompt: str, source: Picture | None) -> Picture:
-        *_, picture = draw(session.model, session.vocabulary, painter, prompt, source)
+    def drawn(prompt: str, thought: str, source: Picture | None) -> Picture:
+        *_, picture = draw(
+            session.model, session.vocabulary, painter, prompt, source, thought=thought
+        )
         assert isinstance(picture, np.ndarray)
         return picture
 
