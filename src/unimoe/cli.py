@@ -467,6 +467,7 @@ def train(
     from unimoe.train.parallel import joined_workers
     from unimoe.train.stages import run_stages
 
+    logging.getLogger("unimoe.train").setLevel(logging.INFO)
     folder = Path(f"runs/{recipe}" if out is None else out)
     with joined_workers() as workers:
         outcomes = run_stages(

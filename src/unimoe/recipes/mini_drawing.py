@@ -87,7 +87,7 @@ def mini_drawing() -> DrawingRecipe:
             evaluate_every=100,
         ),
         image_plan=HeadPlan(
-            steps=8000,
+            steps=7000,
             batch_size=32,
             learns={"head.*": 1.0},
             lr=1e-3,

@@ -33,6 +33,7 @@ from unimoe.heads.timed_talker import (
     timed_losses,
 )
 from unimoe.nn.precision import mixed_precision
+from unimoe.train.countdown import Countdown
 from unimoe.train.head_loop import HeadLoss
 from unimoe.train.readings import Reading, loaded_batch, voice_shares
 from unimoe.train.state import write_whole
@@ -100,14 +101,14 @@ def spoken_codes(
         return SpokenCodes(readings, **found)
     codes: list[Tensor] = []
     durations: list[Tensor] = []
-    counts = []
+    counts: list[int] = []
+    countdown = Countdown("codes of sentences", len(readings), _logger)
     for start in range(0, len(readings), _ENCODED_AT_ONCE):
         for own, lasting in _encoded(readings[start : start + _ENCODED_AT_ONCE], codec, aligner):
             codes.append(own)
             durations.append(lasting)
             counts.append(len(own))
-        if start % (64 * _ENCODED_AT_ONCE) == 0:
-            _logger.info("codes of %d of %d sentences", start, len(readings))
+        countdown.at(len(counts))
     if num_left_out := counts.count(0):
         told = "%d of %d sentences left out: text and sound do not fit"
         _logger.warning(told, num_left_out, len(counts))

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -37,6 +36,7 @@ from unimoe.infer.drawing import drawing_ids, drawing_states
 from unimoe.media.image import load_image
 from unimoe.model.omni import OmniModel
 from unimoe.tokens.vocabulary import Vocabulary
+from unimoe.train.countdown import Countdown
 from unimoe.train.state import write_whole
 from unimoe.train.store import StateStore
 
@@ -44,7 +44,6 @@ LONGEST_PROMPT = 64
 """Tokens, [TASK] and [IMG] among them; what is longer is no prompt of a drawing task."""
 _PROMPTS_PER_WRITE = 64
 _PICTURES_PER_CALL = 64
-_TOLD_EVERY_S = 30.0
 
 Value = TypeVar("Value")
 
@@ -158,16 +157,13 @@ def _states(
     def read(rows: Tensor) -> Tensor:
         return drawing_states([row[row >= 0] for row in rows], model, count)
 
-    began, told = time.monotonic(), time.monotonic()
+    countdown = Countdown("prompts", len(ids), _logger)
     key = _key(model.core)
     with contextlib.closing(StateStore(folder / f"states-{key}", "prompts", shape)) as store:
         places: list[int] = []
         for start in range(0, len(ids), _PROMPTS_PER_WRITE):
             places += store.rows_of(ids[start : start + _PROMPTS_PER_WRITE], read)
-            if time.monotonic() - told > _TOLD_EVERY_S:
-                told = time.monotonic()
-                left = (told - began) / len(places) * (len(ids) - len(places))
-                _logger.info("prompts: %d of %d, %.0f s left", len(places), len(ids), left)
+            countdown.at(len(places))
         return torch.from_numpy(np.array(store.mapped()[places]))
 
 
