@@ -263,14 +263,15 @@ def demo(
 ) -> None:
     """Ask a model about a shipped picture, sounds and a video; print and write what it answers.
 
-    A model with a speech head says its answers too: in the page, and in answer.wav beside it.
+    A model with a speech head says its answers too: in the page, and in answer.wav beside it. One
+    with a painter draws where it is asked to: answer.png.
     """
-    from unimoe.demo import cost_line, page, said, tour
+    from unimoe.demo import cost_line, drawn, page, said, tour
 
     answered = []
     for each in tour(_load(model, "auto", "auto")):
-        media = [file for file in each.question[1:] if file is not None]
-        print(f"{' + '.join(media)}: {each.question.prompt or '(asked aloud)'}")
+        media = " + ".join(each.question.media.values()) or "words alone"
+        print(f"{media}: {each.question.prompt or '(asked aloud)'}")
         print(f"    {each.answer}\n    {cost_line(each)}", flush=True)
         answered.append(each)
     out.write_text(page(answered, f"{model}: what it was asked, and what it said"), "utf-8")
@@ -278,6 +279,9 @@ def demo(
     if (speech := said(answered)) is not None:
         speech.save(out.with_name("answer.wav"))
         print(out.with_name("answer.wav"))
+    if (picture := drawn(answered)) is not None:
+        picture.save(out.with_name("answer.png"))
+        print(out.with_name("answer.png"))
 
 
 @app.command()

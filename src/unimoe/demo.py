@@ -1,7 +1,8 @@
 """A tour of a model: it is asked about a picture, sounds and a video, and a page shows it all.
 
 In:  a loaded model.  Out: `Answered`, one question after the other; one HTML page of them that
-needs no other file. A model with a speech head says its answers, too.
+needs no other file. A model with a speech head says its answers, too, and one with a painter draws
+where it is asked to.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from unimoe.infer.picture import Drawing
 from unimoe.infer.session import OmniInference
 from unimoe.infer.speech import Speech
 from unimoe.infer.usage import Usage
-from unimoe.media.encode import encode_speech
+from unimoe.media.encode import encode_image, encode_speech
 
 _PAUSE_SECONDS = 0.6  # between the spoken answers
 
@@ -32,6 +35,14 @@ class Question(NamedTuple):
     image: str | None = None
     audio: str | None = None
     video: str | None = None
+    is_drawn: bool = False
+    """Whether the answer is a picture, too."""
+
+    @property
+    def media(self) -> dict[str, str]:
+        """File by kind, of those that are shown."""
+        shown = {"image": self.image, "audio": self.audio, "video": self.video}
+        return {kind: file for kind, file in shown.items() if file is not None}
 
 
 class Answered(NamedTuple):
@@ -44,6 +55,8 @@ class Answered(NamedTuple):
     """From question to the end of the answer."""
     speech: Speech | None = None
     """None: the model has no speech head, or there was nothing to say."""
+    drawing: Drawing | None = None
+    """None: nothing was to be drawn, or the model has no painter."""
 
 
 TOUR = (
@@ -52,18 +65,19 @@ TOUR = (
     Question("Transcribe the speech.", audio="note.flac"),
     Question("What do you hear?", audio="bell.flac"),
     Question("In which direction does the circle move?", video="ball.mp4"),
+    Question("Draw a strawberry.", is_drawn=True),
 )
 
 
 def tour(model: OmniInference) -> Iterator[Answered]:
     """Ask all questions of the tour, greedily."""
-    forms = ("text",) if model.speaker is None else ("text", "speech")
     for question in TOUR:
-        media = {
-            kind: sample(file)
-            for kind, file in question._asdict().items()
-            if kind != "prompt" and file is not None
-        }
+        forms = ["text"]
+        if model.speaker is not None:
+            forms.append("speech")
+        if question.is_drawn and model.painter is not None:
+            forms.append("image")
+        media = {kind: sample(file) for kind, file in question.media.items()}
         begun = time.monotonic()
         answer = model.chat(
             question.prompt,
@@ -72,7 +86,8 @@ def tour(model: OmniInference) -> Iterator[Answered]:
             output_form=forms,
         )
         seconds = time.monotonic() - begun
-        yield Answered(question, answer.text.strip(), answer.usage, seconds, answer.speech)
+        text, speech, drawing = answer.text.strip(), answer.speech, answer.image
+        yield Answered(question, text, answer.usage, seconds, speech, drawing)
 
 
 def said(answered: Sequence[Answered]) -> Speech | None:
@@ -85,6 +100,11 @@ def said(answered: Sequence[Answered]) -> Speech | None:
     return Speech(
         np.concatenate([part for each in spoken for part in (each.samples, pause)]), rate_hz
     )
+
+
+def drawn(answered: Sequence[Answered]) -> Drawing | None:
+    """The last picture that was drawn; None: there is none."""
+    return next((each.drawing for each in reversed(answered) if each.drawing is not None), None)
 
 
 def sample(file: str) -> bytes:
@@ -107,7 +127,7 @@ small {{ color: #666; }}
 {sections}
 """
 _SECTION = """<section><div>{media}</div><div>
-<div>{prompt}</div><div class="answer">{answer}</div>{speech}
+<div>{prompt}</div><div class="answer">{answer}</div>{speech}{drawing}
 <small>{cost}</small></div></section>"""
 
 
@@ -115,10 +135,11 @@ def page(answered: Sequence[Answered], title: str) -> str:
     """All questions and answers as HTML, the media inside."""
     sections = [
         _SECTION.format(
-            media="".join(_medium(file) for file in each.question[1:] if file is not None),
+            media="".join(map(_medium, each.question.media.values())),
             prompt=html.escape(each.question.prompt or "(asked aloud)"),
             answer=html.escape(each.answer) or "&nbsp;",
             speech="" if each.speech is None else _player(each.speech),
+            drawing="" if each.drawing is None else _shown(each.drawing),
             cost=html.escape(cost_line(each)),
         )
         for each in answered
@@ -151,6 +172,11 @@ def _medium(file: str) -> str:
 def _player(speech: Speech) -> str:
     sound = encode_speech(speech.samples, speech.sample_rate_hz, ".mp3")
     return f'<audio controls src="{_data_uri("audio/mpeg", sound)}"></audio>'
+
+
+def _shown(drawing: Drawing) -> str:
+    picture = encode_image(Image.fromarray(drawing.pixels))
+    return f'<img src="{_data_uri("image/webp", picture)}" alt="what it drew">'
 
 
 def _data_uri(kind: str, data: bytes) -> str:

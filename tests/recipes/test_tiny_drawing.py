@@ -10,6 +10,7 @@ from PIL import Image
 from unimoe import cli
 from unimoe.checkpoint.weights import load_model
 from unimoe.data.leaks import find_leaks
+from unimoe.demo import TOUR
 from unimoe.errors import MediaError, RequestError
 from unimoe.heads.painter import Painter
 from unimoe.heads.speaker import write_speaker
@@ -192,3 +193,15 @@ def test_chat_draws_into_a_file(
     cli.main(["chat", "--draw", str(out), "--max-new-tokens", "2", "Draw red."])
     with Image.open(out) as drawn:
         assert drawn.size == (16, 16)
+
+
+def test_the_demo_shows_what_was_drawn_and_keeps_it(
+    session: OmniInference, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cli, "_load", lambda model, device, dtype: session)
+    out = tmp_path / "page.html"
+    assert cli.main(["demo", "--out", str(out)]) == 0
+    with Image.open(tmp_path / "answer.png") as drawn:
+        assert drawn.size == (16, 16)
+    assert (tmp_path / "answer.wav").stat().st_size > 1000
+    assert out.read_text().count("what it drew") == sum(each.is_drawn for each in TOUR) > 0
