@@ -655,7 +655,9 @@ class VAEConfig:
 class PainterConfig:
     """Everything that turns states of the core into a picture."""
 
-    head: TaskDiTConfig
+    dit: DiTConfig
+    core_width: int
+    """Of the states that come in: the hidden size of the language core."""
     vae: VAEConfig
     picture_side: int = 96
     """Of the pictures drawn, in pixels."""
@@ -667,16 +669,16 @@ class PainterConfig:
             self.num_image_states >= 1,
             f"num_image_states is {self.num_image_states}; need 1 or more",
         )
-        unit = self.vae.latent_pixels * self.head.dit.patch_side
+        unit = self.vae.latent_pixels * self.dit.patch_side
         _require(
             self.picture_side >= unit and self.picture_side % unit == 0,
             f"picture_side is {self.picture_side}; need a multiple of {unit}, the pixels that a "
             "token of the DiT stands for",
         )
         _require(
-            self.vae.latent_channels == self.head.dit.latent_channels,
+            self.vae.latent_channels == self.dit.latent_channels,
             f"the autoencoder has {self.vae.latent_channels} latent channels, the DiT "
-            f"{self.head.dit.latent_channels}; both must be the same",
+            f"{self.dit.latent_channels}; both must be the same",
         )
 
     @property

@@ -110,7 +110,7 @@ def test_a_former_painter_is_gone_on_from(runs: Path, tmp_path: Path) -> None:
 
     before, after = (painter_in(folder / "painter") for folder in (runs, tmp_path))
     assert torch.allclose(before.vae.components, after.vae.components, atol=1e-2)
-    name = "head.dit.layers.0.attention.q_proj.weight"
+    name = "dit.layers.0.attention.q_proj.weight"
     assert torch.allclose(before.state_dict()[name], after.state_dict()[name], atol=1e-2)
 
 

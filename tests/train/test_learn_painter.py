@@ -22,7 +22,7 @@ def painter() -> Painter:
     torch.manual_seed(0)
     painter = Painter(PAINTER_OF_TINY)
     painter.vae.fit(torch.rand(16, 3, 16, 16))
-    for parameter in painter.head.parameters():
+    for parameter in painter.dit.parameters():
         parameter.data = parameter.data + 0.1 * torch.randn_like(parameter)
     return painter
 
@@ -81,9 +81,9 @@ def test_projectors_and_dit_learn_and_the_autoencoder_does_not(
 ) -> None:
     drawing_objective(painter, edit).total.backward()
 
-    assert painter.head.content_projector.queries.grad is not None
-    assert painter.head.task_projector.queries.grad is not None
-    assert painter.head.dit.patch_embedder.weight.grad is not None
+    assert painter.projector.content.weight.grad is not None
+    assert painter.projector.task.weight.grad is not None
+    assert painter.dit.patch_embedder.weight.grad is not None
     assert painter.vae.decoder.conv_in.weight.grad is None
 
 

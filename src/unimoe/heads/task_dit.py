@@ -137,31 +137,54 @@ class TaskDiT(nn.Module):
         blank_prompt: Float[Tensor, " prompt_width"] | None = None,
         method: Method = "euler",
     ) -> Iterator[Float[Tensor, "batch channels height width"]]:
-        """Latents on their way from noise to image: `num_steps` + 1 states, the last is the image.
-
-        Args:
-            features: as `features` gives them.
-            source: latents of the source image, which say the size too.
-            seeds: one an image, which then depends on nothing else in the batch.
-            guidance: steps and scales.
-            blank_prompt: text state of an empty prompt; None: zeros, of which attention takes
-                nothing. Released weights were trained with the text encoder's state of "".
-            method: of the steps; the release's is Euler's.
-
-        Raises:
-            RequestError: not one seed an image; or, at the first step, sizes that the DiT refuses.
-        """
-        if len(seeds) != len(source):
-            raise RequestError(f"{len(seeds)} seeds for {len(source)} images; give one each")
-        draws = draw_sampling(
+        """As `draw_latents`, of `features` by this head."""
+        return draw_latents(
             self.dit,
-            seeds,
-            size=(source.shape[2], source.shape[3]),
-            num_tokens=features.image.shape[1],
-            num_steps=guidance.num_steps,
+            features,
+            source,
+            seeds=seeds,
+            guidance=guidance,
+            blank_prompt=blank_prompt,
+            method=method,
         )
-        branches = guidance_branches(features, source, draws.start, blank_prompt)
-        return guided_states(self.dit, branches, draws, guidance, method)
+
+
+def draw_latents(
+    dit: DiT,
+    features: TaskFeatures,
+    source: Float[Tensor, "batch channels height width"],
+    *,
+    seeds: Sequence[int],
+    guidance: GuidanceConfig,
+    blank_prompt: Float[Tensor, " prompt_width"] | None = None,
+    method: Method = "euler",
+) -> Iterator[Float[Tensor, "batch channels height width"]]:
+    """Latents on their way from noise to image: `num_steps` + 1 states, the last is the image.
+
+    Args:
+        dit: draws.
+        features: what projectors make of the core's states.
+        source: latents of the source image, which say the size too.
+        seeds: one an image, which then depends on nothing else in the batch.
+        guidance: steps and scales.
+        blank_prompt: text state of an empty prompt; None: zeros, of which attention takes nothing.
+            Released weights were trained with the text encoder's state of "".
+        method: of the steps; the release's is Euler's.
+
+    Raises:
+        RequestError: not one seed an image; or, at the first step, sizes that the DiT refuses.
+    """
+    if len(seeds) != len(source):
+        raise RequestError(f"{len(seeds)} seeds for {len(source)} images; give one each")
+    draws = draw_sampling(
+        dit,
+        seeds,
+        size=(source.shape[2], source.shape[3]),
+        num_tokens=features.image.shape[1],
+        num_steps=guidance.num_steps,
+    )
+    branches = guidance_branches(features, source, draws.start, blank_prompt)
+    return guided_states(dit, branches, draws, guidance, method)
 
 
 def full_condition(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unimoe.checkpoint.mini import mini_directory
 from unimoe.checkpoint.weights import load_model
-from unimoe.config import DiTConfig, PainterConfig, TaskDiTConfig, VAEConfig
+from unimoe.config import DiTConfig, PainterConfig, VAEConfig
 from unimoe.data.manifest import media_file, read_manifest
 from unimoe.nn.precision import multiplies_in_bf16
 from unimoe.parts import cache_directory
@@ -44,25 +44,20 @@ SHARES = {
 """What words alone say is hardest to learn."""
 PAINTER_OF_MINI = PainterConfig(
     vae=VAEConfig(),
-    head=TaskDiTConfig(
-        dit=DiTConfig(
-            hidden_size=256,
-            num_layers=8,
-            num_heads=4,
-            num_kv_heads=4,
-            ffn_width=704,
-            condition_width=256,
-            prompt_width=256,
-            task_width=256,
-            image_width=16,
-            latent_channels=24,
-            num_kept_tokens=1,
-        ),
-        core_width=576,
-        num_prompt_tokens=8,
-        projector_width=256,
-        projector_layers=1,
+    dit=DiTConfig(
+        hidden_size=256,
+        num_layers=8,
+        num_heads=4,
+        num_kv_heads=4,
+        ffn_width=704,
+        condition_width=256,
+        prompt_width=256,
+        task_width=256,
+        image_width=16,
+        latent_channels=24,
+        num_kept_tokens=1,
     ),
+    core_width=576,
 )
 
 
@@ -87,9 +82,9 @@ def mini_drawing() -> DrawingRecipe:
             evaluate_every=100,
         ),
         image_plan=HeadPlan(
-            steps=7000,
+            steps=6000,
             batch_size=32,
-            learns={"head.*": 1.0},
+            learns={"projector.*": 1.0, "dit.*": 1.0},
             lr=1e-3,
             warmup_steps=50,
             final_lr_fraction=0.05,

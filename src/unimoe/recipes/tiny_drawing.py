@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from unimoe.checkpoint.weights import load_model
-from unimoe.config import DiTConfig, PainterConfig, TaskDiTConfig, VAEConfig
+from unimoe.config import DiTConfig, PainterConfig, VAEConfig
 from unimoe.data.card import DataCard
 from unimoe.data.manifest import Manifest, media_file, read_manifest
 from unimoe.data.sample import OmniSample, Turn
@@ -33,25 +33,20 @@ _SQUARES = {"train": 24, "validation": 3, "test": 3}
 
 PAINTER_OF_TINY = PainterConfig(
     vae=VAEConfig(latent_channels=4, widths=(8, 8), shuffled_side=2, norm_groups=2),
-    head=TaskDiTConfig(
-        dit=DiTConfig(
-            hidden_size=32,
-            num_layers=2,
-            num_heads=2,
-            num_kv_heads=2,
-            ffn_width=64,
-            condition_width=32,
-            prompt_width=32,
-            task_width=32,
-            image_width=8,
-            latent_channels=4,
-            num_kept_tokens=1,
-        ),
-        core_width=64,
-        num_prompt_tokens=4,
-        projector_width=32,
-        projector_layers=1,
+    dit=DiTConfig(
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=2,
+        ffn_width=64,
+        condition_width=32,
+        prompt_width=32,
+        task_width=32,
+        image_width=8,
+        latent_channels=4,
+        num_kept_tokens=1,
     ),
+    core_width=64,
     picture_side=_SIDE,
     num_image_states=4,
 )
@@ -67,7 +62,7 @@ def tiny_drawing() -> DrawingRecipe:
         prepared=lambda runs: runs / "prepared" / "drawing",
         shares={TASK: 1.0},
         vae_plan=_plan("decoder.*"),
-        image_plan=_plan("head.*"),
+        image_plan=_plan("projector.*", "dit.*"),
     )
 
 
@@ -93,11 +88,11 @@ def build_squares(folder: Path) -> None:
         )
 
 
-def _plan(learned: str) -> HeadPlan:
+def _plan(*learned: str) -> HeadPlan:
     return HeadPlan(
         steps=20,
         batch_size=8,
-        learns={learned: 1.0},
+        learns=dict.fromkeys(learned, 1.0),
         lr=3e-3,
         warmup_steps=3,
         ema_decay=0.9,

@@ -146,7 +146,7 @@ def _states(
     folder: Path,
 ) -> Float16[Tensor, "prompts places hidden"]:
     count = painter.config.num_image_states
-    shape = (1 + count, painter.config.head.core_width)
+    shape = (1 + count, painter.config.core_width)
     ids = torch.full((len(prompts), LONGEST_PROMPT), -1)
     for row, (prompt, thought) in enumerate(prompts):
         own = drawing_ids(prompt, model, vocabulary, count, thought=thought)
