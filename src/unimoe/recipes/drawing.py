@@ -1,11 +1,11 @@
 """The stages that teach a model to draw; its core is frozen, and what it says is computed once.
 
     vae       the encoder's components, found at once; then the decoder learns to refine them
-    image     projectors and DiT learn to draw from the core's states of [TASK] and [IMG]; writes
+    image     projector and DiT learn to draw from the core's states of [TASK] and [IMG]; writes
               `painter/`
 
 Where a painter of a former run lies in the folder as `former/`, both go on from it: its latents
-stay what they are, and projectors and DiT are tuned to the core there is now.
+stay what they are, and projector and DiT are tuned to the core there is now.
 Source: paper section 2.4 (docs/sources.md#recipe).
 """
 

@@ -62,7 +62,7 @@ PAINTER_OF_MINI = PainterConfig(
 
 
 def mini_drawing() -> DrawingRecipe:
-    """Autoencoder, projectors and DiT of mini."""
+    """Autoencoder, projector and DiT of mini."""
     return DrawingRecipe(
         config=PAINTER_OF_MINI,
         reader=lambda runs: _reader(),

@@ -53,7 +53,7 @@ PAINTER_OF_TINY = PainterConfig(
 
 
 def tiny_drawing() -> DrawingRecipe:
-    """Autoencoder, projectors and DiT at toy size."""
+    """Autoencoder, projector and DiT at toy size."""
     return DrawingRecipe(
         config=PAINTER_OF_TINY,
         reader=_reader,
