@@ -489,33 +489,6 @@ def train(
         raise typer.Exit(130)
 
 
-@app.command("eval-drawing")
-def evaluate_drawing(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint directory.")] = "mini",
-    *,
-    painter_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--painter", metavar="DIR", help="As training writes it.", show_default="the model's"
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Samples a task.", show_default="all")
-    ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Report and sheet.")] = Path(
-        "eval-drawing"
-    ),
-    dtype: Annotated[Dtype, typer.Option(help="auto: float32 on a CPU.")] = "auto",
-) -> None:
-    """Measure what a model draws: names, scenes, repairs, edits; write a table and a sheet."""
-    from unimoe.evals.tasks.mini_drawing import evaluate_mini_drawing
-    from unimoe.infer.drawing import painter_in
-
-    session = _load(model, "cpu", dtype)
-    painter = session.drawn_by() if painter_folder is None else painter_in(painter_folder)
-    print(evaluate_mini_drawing(session, painter, out, limit=limit))
-
-
 @app.command("eval")
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Checkpoint directory.")] = "mini",

@@ -13,9 +13,11 @@ from unimoe.data.build.drawing_scenes import draw_depth, draw_scene, wanted_dept
 from unimoe.data.build.drawing_tasks import build_drawing_tasks
 from unimoe.data.manifest import media_file
 from unimoe.errors import CheckpointError, DataError
-from unimoe.evals.drawing import report, score_drawing
+from unimoe.evals.drawing import DATASET, MEASURES, evaluate_drawing
 from unimoe.evals.efficientnet import EfficientNetLite, load_efficientnet
+from unimoe.evals.figures import Figure, read_figure
 from unimoe.evals.name_judge import NameJudge, frechet_distance
+from unimoe.evals.records import EvalFolder
 from unimoe.evals.restored import (
     changed_region,
     classically_repaired,
@@ -23,6 +25,8 @@ from unimoe.evals.restored import (
     psnr_db,
 )
 from unimoe.evals.scene_check import fills_depth
+from unimoe.evals.suite import EvalOptions
+from unimoe.evals.tasks.mini import MINI
 from unimoe.media.image import load_image
 
 Picture = np.ndarray
@@ -31,8 +35,8 @@ Picture = np.ndarray
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawing")
-    build_drawing_tasks(write_unlike_styles(folder / "parts"), folder / "set", scale=0.05)
-    return folder / "set"
+    build_drawing_tasks(write_unlike_styles(folder / "parts"), folder / DATASET, scale=0.05)
+    return folder / DATASET
 
 
 @pytest.fixture(scope="module")
@@ -41,52 +45,96 @@ def network() -> EfficientNetLite:
     return EfficientNetLite().eval()
 
 
-def test_a_painter_that_draws_what_is_wanted_has_full_scores(
+class Copyist:
+    """Draws what the test wants, if it is that which is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        test = read_manifest(folder / "test.jsonl")
+        self._wanted = {}
+        for sample in test:
+            prompt = sample.conversations[0].text.removeprefix("<image>")
+            thought = sample.conversations[-1].text.removesuffix("<image>")
+            pictures = [load_image(media_file(test.folder, path)) for path in sample.images]
+            source = pictures[0].tobytes() if len(pictures) > 1 else b""
+            self._wanted[prompt, thought, source] = pictures[-1]
+
+    def draw(self, prompt: str, thought: str, source: Picture | None) -> Picture:
+        return self._wanted[prompt, thought, b"" if source is None else source.tobytes()]
+
+    def rebuild(self, picture: Picture) -> Picture:
+        return picture
+
+
+@pytest.fixture(scope="module")
+def copied(
+    built: Path, network: EfficientNetLite, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """An evaluation of what the test wants."""
+    out = tmp_path_factory.mktemp("copied")
+    options = EvalOptions(data=built.parent, tasks=tuple(MEASURES), limit=2)
+    evaluate_drawing(Copyist(built), MINI, options, EvalFolder(out), lambda: network)
+    return out
+
+
+def figures_of(folder: Path, measure: str) -> dict[str, Figure]:
+    return {figure.title: figure for figure in map(read_figure, EvalFolder(folder).result(measure))}
+
+
+def test_an_artist_that_draws_what_is_wanted_has_full_scores(copied: Path) -> None:
+    [rebuilt] = figures_of(copied, "autoencoder").values()
+    assert rebuilt.measured.value == 99
+    scenes = figures_of(copied, "drawn_scenes").values()
+    assert scenes
+    assert all(figure.measured.value == 1 for figure in scenes)
+    repairs = figures_of(copied, "repairs")
+    assert len(repairs) == len(DEGRADATIONS)
+    assert all(figure.measured.value > 20 and figure.is_reached for figure in repairs.values())
+    edits = figures_of(copied, "edits")
+    assert edits["Edit, recolour: PSNR of what was to stay"].measured.value == 99
+    redrawn = figures_of(copied, "redrawn")
+    lines = redrawn["Drawn from lines: F measure of edges"]
+    assert lines.measured.value == 1 > lines.instead["of another picture"]
+    assert redrawn["Drawn from depths: both colours in their place"].measured.value == 1
+    style = redrawn["Redrawn in a style: the judge sees that style"]
+    assert style.measured.value == style.instead["real drawings"]
+    [speed] = figures_of(copied, "drawing_speed").values()
+    assert speed.is_reached
+
+
+def test_names_are_judged_beside_real_drawings(copied: Path) -> None:
+    named, thought, apart = figures_of(copied, "drawn_names").values()
+
+    assert named.measured.value == named.instead["real drawings of a style never seen"]
+    assert named.instead["chance"] == thought.instead["chance"] < 0.2
+    assert apart.measured.value == pytest.approx(*apart.instead.values())
+
+
+def test_sheets_show_what_was_drawn(copied: Path) -> None:
+    sheets = ("drawn_names", "drawn_scenes", "repairs", "edits", "redrawn")
+    for name in sheets:
+        assert load_image(copied / f"{name}.png").shape[1] == 12 * 100
+
+
+def test_what_is_measured_is_not_measured_again(copied: Path, built: Path) -> None:
+    def forbidden() -> EfficientNetLite:
+        raise AssertionError
+
+    options = EvalOptions(data=built.parent, tasks=tuple(MEASURES), limit=2)
+    evaluate_drawing(Copyist(built), MINI, options, EvalFolder(copied), forbidden)
+
+
+def test_a_set_without_these_tasks_is_refused(
     built: Path, network: EfficientNetLite, tmp_path: Path
 ) -> None:
-    test = read_manifest(built / "test.jsonl")
-    wanted = {}
-    for number in range(len(test)):
-        sample = test[number]
-        prompt = sample.conversations[0].text.removeprefix("<image>")
-        thought = sample.conversations[-1].text.removesuffix("<image>")
-        pictures = [load_image(media_file(test.folder, path)) for path in sample.images]
-        source = pictures[0].tobytes() if len(pictures) > 1 else b""
-        wanted[prompt, thought, source] = pictures[-1]
-
-    def draw(prompt: str, thought: str, source: Picture | None) -> Picture:
-        return wanted[prompt, thought, b"" if source is None else source.tobytes()]
-
-    scores = score_drawing(
-        draw,
-        test,
-        read_manifest(built / "train.jsonl"),
-        network,
-        limit=2,
-        sheet=tmp_path / "drawn.png",
-    )
-
-    assert all(share.right == share.total for share in scores.scenes.values())
-    assert set(scores.repairs) == set(DEGRADATIONS)
-    assert all(repair.gain_db > 20 for repair in scores.repairs.values())
-    assert all(edit.outside_psnr_db == 99 for edit in scores.edits.values())
-    assert scores.depths is not None
-    assert scores.depths.right == scores.depths.total == 2
-    assert scores.lines is not None
-    assert scores.lines.drawn == 1.0 > scores.lines.beside
-    assert scores.styles == scores.real_styles
-    assert scores.thoughts is None or scores.thoughts.total
-    assert "| recolour, PSNR outside | 99.0 dB |" in report(scores)
-    assert load_image(tmp_path / "drawn.png").shape[1] == 12 * 100
-
-
-def test_a_set_without_drawing_tasks_is_refused(
-    built: Path, network: EfficientNetLite, tmp_path: Path
-) -> None:
-    (tmp_path / "test.jsonl").write_text("")
-    empty = read_manifest(tmp_path / "test.jsonl")
-    with pytest.raises(DataError, match="no drawing tasks"):
-        score_drawing(lambda prompt, thought, source: source, empty, empty, network)  # type: ignore[arg-type, return-value]
+    data = tmp_path / "data" / DATASET
+    data.mkdir(parents=True)
+    for split in ("test", "train"):
+        (data / f"{split}.jsonl").write_text("")
+    options = EvalOptions(data=tmp_path / "data", tasks=("drawn_scenes",))
+    with pytest.raises(DataError, match="no samples of 'scenes'"):
+        evaluate_drawing(
+            Copyist(built), MINI, options, EvalFolder(tmp_path / "out"), lambda: network
+        )
 
 
 def test_the_judge_names_new_drawings_of_things_that_look_alike() -> None:

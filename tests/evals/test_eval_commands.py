@@ -73,6 +73,8 @@ def test_a_model_without_a_speech_head_is_told_apart_from_one_that_speaks(
     _, words = evaluated
     assert main([*words, "--task", "codec"]) == 2
     assert "this model has no speech head" in capsys.readouterr().err
+    assert main([*words, "--task", "repairs"]) == 2
+    assert "this model has no image head, so repairs" in capsys.readouterr().err
     assert main(["plot", "speech", str(tiny_directory), "--out", str(tmp_path)]) == 2
     assert "no speech head" in capsys.readouterr().err
     speaker = small_speaker()

@@ -1,21 +1,24 @@
-"""How well a painter draws: names, scenes, repairs and edits of the test split of drawing_tasks.
+"""How well a model draws: the test split of drawing_tasks drawn and measured.
 
-In:  states of the core and pictures of the test, a painter, a judge of names.
-Out: `DrawingScores`, a table of them in Markdown, a contact sheet.
-Names are judged by a classifier fitted to real drawings of training styles; its accuracy on real
-drawings of a style it never saw stands beside that on the drawn ones. Scenes are measured in their
-pixels, repairs and edits against what they should be, styles by a judge of styles, drawings from
-lines and depths by what was given.
-Axes: names, scenes ... = samples of the test.
+    autoencoder     drawings of a style never seen, to latents and back
+    drawn_names     things by their name, named again by a judge; and as a whole, how like real ones
+    drawn_scenes    colours, numbers and places, measured in the pixels
+    repairs         spoilt pictures against what they were, beside a classical filter
+    edits           what was to change against what is wanted, the rest against what was given
+    redrawn         styles by a judge of styles, lines and depths by what was given
+    drawing_speed   seconds a picture
+
+In:  an `Artist`, the data set, a network whose features judges use.  Out: `Figure`s in the folder
+of an evaluation, and of every measure a sheet of what was drawn.
+The judges are fitted to real drawings of training styles; their accuracy on real drawings of a
+style they never saw stands beside that on the drawn ones.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,13 +28,14 @@ from torch import Tensor
 
 from unimoe.data.build.degrade import DEGRADATIONS
 from unimoe.data.build.drawing_edits import EDIT_KINDS
-from unimoe.data.manifest import Manifest, media_file
+from unimoe.data.manifest import media_file, read_manifest
 from unimoe.data.sample import PLACEHOLDER, OmniSample
 from unimoe.data.splits import unit_hash
 from unimoe.errors import DataError
 from unimoe.evals.efficientnet import EfficientNetLite
-from unimoe.evals.intervals import wilson
+from unimoe.evals.figures import Figure, Measured, figure_json, mean_of, share_of
 from unimoe.evals.name_judge import NameJudge, frechet_distance
+from unimoe.evals.records import EvalFolder
 from unimoe.evals.restored import (
     changed_region,
     classically_repaired,
@@ -39,80 +43,34 @@ from unimoe.evals.restored import (
     psnr_db,
 )
 from unimoe.evals.scene_check import fills_depth, is_as_asked
+from unimoe.evals.suite import EvalOptions, Suite, wanted_names
 from unimoe.media.image import load_image
 
-Picture = UInt8[np.ndarray, "height width 3"]
-Draw = Callable[[str, str, Picture | None], Picture]
-"""Of (prompt, thought that precedes the picture or "", source picture or None): the picture."""
-
-TASKS = ("names", "thoughts", "scenes", *DEGRADATIONS, *EDIT_KINDS, "style", "edges", "depth")
+DATASET = "drawing_tasks"
 NAMES_GOAL, SCENES_GOAL, REPAIR_GOAL_DB, OUTSIDE_GOAL_DB = 0.60, 0.75, 3.0, 25.0
-_SHEET_COLUMNS = 12
+AUTOENCODER_GOAL_DB, SECONDS_GOAL = 28.0, 6.0
+_TIMED = 10
+_SHEET_COLUMNS, _SHEET_ROWS = 12, 2
+
+Picture = UInt8[np.ndarray, "height width 3"]
 
 
-class Share(NamedTuple):
-    """So many of so many."""
+@runtime_checkable
+class Artist(Protocol):
+    """A painter behind its core."""
 
-    right: int
-    total: int
+    def draw(self, prompt: str, thought: str, source: Picture | None) -> Picture:
+        """What is asked for; a thought precedes the picture, a source is to be changed."""
+        ...
 
-    def __str__(self) -> str:
-        low, high = wilson(self.right, self.total)
-        return f"{self.right / self.total:.1%} ({low:.0%} to {high:.0%} of {self.total})"
-
-
-class Repair(NamedTuple):
-    """Means over samples, in dB."""
-
-    gain_db: float
-    """PSNR of the drawn picture over that of the spoilt one."""
-    classical_gain_db: float
+    def rebuild(self, picture: Picture) -> Picture:
+        """A picture to latents and back."""
+        ...
 
 
-class Edited(NamedTuple):
-    """Means over samples, in dB."""
+class Drawn(NamedTuple):
+    """A sample of the test, and what was made of it."""
 
-    outside_psnr_db: float
-    """Of what was to stay, against the source picture."""
-    inside_gain_db: float
-    """Of what was to change: PSNR against what is wanted, over that of the source picture."""
-
-
-@dataclass(kw_only=True, slots=True)
-class DrawingScores:
-    """What was measured; a part that was not asked for is empty."""
-
-    names: Share | None = None
-    real_names: Share | None = None
-    """Real drawings of a style that the judge was not fitted to."""
-    num_names: int = 0
-    frechet: float = 0.0
-    real_frechet: float = 0.0
-    """Of those real drawings."""
-    thoughts: Share | None = None
-    """Things thought of in words, as far as the judge knows them."""
-    styles: Share | None = None
-    """Redrawn in the style asked for, by a judge fitted to the styles."""
-    real_styles: Share | None = None
-    """Drawings of those styles, left out of training."""
-    lines: Compared | None = None
-    """How well the lines given were followed; beside it, those of another sample."""
-    depths: Share | None = None
-    scenes: dict[str, Share] = field(default_factory=dict)
-    repairs: dict[str, Repair] = field(default_factory=dict)
-    edits: dict[str, Edited] = field(default_factory=dict)
-    seconds: float = 0.0
-    """Of a picture, the core's reading of the prompt included."""
-
-
-class Compared(NamedTuple):
-    """Means over samples."""
-
-    drawn: float
-    beside: float
-
-
-class _Drawn(NamedTuple):
     sample: OmniSample
     source: Picture | None
     wanted: Picture
@@ -125,227 +83,317 @@ class _Drawn(NamedTuple):
             raise DataError(f"sample {self.sample.id!r} gives no picture to draw from")
         return self.source
 
+    def trait(self, name: str) -> str:
+        """A trait of the sample."""
+        return self.sample.traits[name]
 
-def score_drawing(
-    draw: Draw,
-    test: Manifest,
-    training: Manifest,
-    network: EfficientNetLite,
-    *,
-    limit: int | None = None,
-    sheet: Path | None = None,
-) -> DrawingScores:
-    """Draw what the test asks for, and measure it.
+
+class DrawingEval:
+    """One evaluation of one artist; its methods are what can be measured.
 
     Args:
-        draw: the painter behind its core.
-        test: the test split of drawing_tasks.
-        training: its training split, from which the judge learns the names.
-        network: gives the judge its features.
-        limit: samples of a task, drawn by hash; None: all.
-        sheet: where to save a sheet of what was drawn; None: nowhere.
+        artist: draws.
+        options: where the data is, and how much of it is asked.
+        folder: of the evaluation; sheets are saved there.
+        network: gives the judges their features.
 
     Raises:
-        DataError: the splits are not those of drawing_tasks.
+        DataError: the data set is missing.
     """
-    began, drawn = time.monotonic(), dict(_drawn(draw, test, limit))
-    number = sum(map(len, drawn.values()))
-    if not number:
-        raise DataError(f"{test.path} holds no drawing tasks; `unimoe data build drawing_tasks`")
-    scores = DrawingScores(seconds=(time.monotonic() - began) / number)
-    if names := drawn.get("names"):
-        _judge_names(scores, names, drawn.get("thoughts", []), training, network)
-    if restyled := drawn.get("style"):
-        _judge_styles(scores, restyled, training, network)
-    if outlined := drawn.get("edges"):
-        scores.lines = _lines(outlined)
-    if behind := drawn.get("depth"):
-        right = sum(fills_depth(d.picture, d.given, d.sample.traits["scene"]) for d in behind)
-        scores.depths = Share(right, len(behind))
-    for each in drawn.get("scenes", ()):
-        kind = each.sample.traits["kind"]
-        right = is_as_asked(each.picture, kind, each.sample.traits["scene"])
-        before = scores.scenes.get(kind, Share(0, 0))
-        scores.scenes[kind] = Share(before.right + right, before.total + 1)
-    for task in DEGRADATIONS:
-        if found := drawn.get(task):
-            scores.repairs[task] = _repair(found, task)
-    for task in EDIT_KINDS:
-        if found := drawn.get(task):
-            scores.edits[task] = _edited(found)
-    if sheet is not None:
-        _contact_sheet(drawn).save(sheet)
-    return scores
 
+    def __init__(
+        self, artist: Artist, options: EvalOptions, folder: EvalFolder, network: EfficientNetLite
+    ) -> None:
+        self._artist, self._options, self._folder = artist, options, folder
+        self._network = network
+        self._test = read_manifest(options.data / DATASET / "test.jsonl")
+        self._training = read_manifest(options.data / DATASET / "train.jsonl")
 
-def _drawn(draw: Draw, test: Manifest, limit: int | None) -> Iterator[tuple[str, list[_Drawn]]]:
-    of_task: dict[str, list[OmniSample]] = {}
-    for number in range(len(test)):
-        sample = test[number]
-        of_task.setdefault(sample.task, []).append(sample)
-    for task in TASKS:
-        samples = sorted(of_task.get(task, ()), key=lambda sample: unit_hash(sample.id))[:limit]
+    def autoencoder(self) -> list[Figure]:
+        """Pictures of the test rebuilt."""
+        samples = self._samples("names", "more_names")
+        pictures = [load_image(media_file(self._test.folder, s.images[-1])) for s in samples]
+        kept = [psnr_db(self._artist.rebuild(picture), picture) for picture in pictures]
+        return [
+            Figure(
+                title="Autoencoder: PSNR of drawings of a style never seen",
+                measured=mean_of(kept),
+                unit="dB",
+                goal=AUTOENCODER_GOAL_DB,
+            )
+        ]
+
+    def drawn_names(self) -> list[Figure]:
+        """Things by their name, and such as were thought of in words before."""
+        drawn, thoughts = self._drawn("names"), self._drawn("thoughts")
+        judge, fitted = self._judge_of("concept")
+        features, real = (
+            self._features(d.picture for d in drawn),
+            self._features(d.wanted for d in drawn),
+        )
+        asked = [each.trait("concept") for each in drawn]
+        beside = {
+            "real drawings of a style never seen": _agreement(judge.named(real), asked).value,
+            "chance": 1 / len(judge.names),
+        }
+        known = [each for each in thoughts if each.trait("concept") in judge.names]
+        named = judge.named(self._features(d.picture for d in known)) if known else []
+        self._save_sheet("drawn_names", drawn)
+        return [
+            Figure(
+                title=f"Drawn by name, {len(judge.names)} things: the judge names them",
+                measured=_agreement(judge.named(features), asked),
+                unit="%",
+                goal=NAMES_GOAL,
+                instead=beside,
+            ),
+            Figure(
+                title="Thought of in words, then drawn: the judge names them",
+                measured=_agreement(named, [each.trait("concept") for each in known]),
+                unit="%",
+                instead={"chance": 1 / len(judge.names)},
+            ),
+            Figure(
+                title="Frechet distance to the training drawings",
+                measured=Measured(frechet_distance(features, fitted), len(drawn)),
+                instead={"real drawings of a style never seen": frechet_distance(real, fitted)},
+            ),
+        ]
+
+    def drawn_scenes(self) -> list[Figure]:
+        """Coloured shapes: alone, at a place, so many, beside each other."""
+        right: dict[str, list[bool]] = {}
+        drawn = self._drawn("scenes")
+        for each in drawn:
+            kind = each.trait("kind")
+            found = is_as_asked(each.picture, kind, each.trait("scene"))
+            right.setdefault(kind, []).append(found)
+        self._save_sheet("drawn_scenes", drawn)
+        return [
+            Figure(
+                title=f"Drawn scenes, {kind}: as asked, by their pixels",
+                measured=share_of(hits),
+                unit="%",
+                goal=SCENES_GOAL,
+            )
+            for kind, hits in sorted(right.items())
+        ]
+
+    def repairs(self) -> list[Figure]:
+        """Rain, noise, blur and lost pixels."""
+        figures, shown = [], []
+        for task in DEGRADATIONS:
+            drawn = self._drawn(task)
+            before = [psnr_db(each.given, each.wanted) for each in drawn]
+            filtered = [
+                psnr_db(classically_repaired(each.given, task), each.wanted) - spoilt
+                for each, spoilt in zip(drawn, before, strict=True)
+            ]
+            gained = [
+                psnr_db(each.picture, each.wanted) - spoilt
+                for each, spoilt in zip(drawn, before, strict=True)
+            ]
+            figures.append(
+                Figure(
+                    title=f"Repair, {task}: PSNR over that of the picture given",
+                    measured=mean_of(gained),
+                    unit="dB",
+                    goal=REPAIR_GOAL_DB,
+                    instead={"classical filter": float(np.mean(filtered))},
+                )
+            )
+            shown += drawn[: _SHEET_COLUMNS // 2]
+        self._save_sheet("repairs", shown)
+        return figures
+
+    def edits(self) -> list[Figure]:
+        """Things recoloured, removed, added, replaced."""
+        figures, shown = [], []
+        for task in EDIT_KINDS:
+            drawn = self._drawn(task)
+            regions = [changed_region(each.given, each.wanted) for each in drawn]
+            pairs = list(zip(drawn, regions, strict=True))
+            inside = [
+                psnr_db(each.picture, each.wanted, region)
+                - psnr_db(each.given, each.wanted, region)
+                for each, region in pairs
+            ]
+            figures += [
+                Figure(
+                    title=f"Edit, {task}: PSNR of what was to stay",
+                    measured=mean_of(
+                        [psnr_db(each.picture, each.given, ~region) for each, region in pairs]
+                    ),
+                    unit="dB",
+                    goal=OUTSIDE_GOAL_DB,
+                ),
+                Figure(
+                    title=f"Edit, {task}: PSNR of what was to change, over the picture given",
+                    measured=mean_of(inside),
+                    unit="dB",
+                ),
+            ]
+            shown += drawn[: _SHEET_COLUMNS // 2]
+        self._save_sheet("edits", shown)
+        return figures
+
+    def redrawn(self) -> list[Figure]:
+        """In another style, from lines, from a map of depths."""
+        restyled, outlined, behind = (self._drawn(task) for task in ("style", "edges", "depth"))
+        judge, _ = self._judge_of("style")
+        asked = [each.trait("style") for each in restyled]
+        made, real = (
+            judge.named(self._features(pictures))
+            for pictures in ([d.picture for d in restyled], [d.wanted for d in restyled])
+        )
+        others = [*outlined[1:], *outlined[:1]]
+        of_another = [
+            lines_followed(other.picture, each.given)
+            for each, other in zip(outlined, others, strict=True)
+        ]
+        filled = [fills_depth(each.picture, each.given, each.trait("scene")) for each in behind]
+        few = _SHEET_COLUMNS // 2
+        self._save_sheet("redrawn", [*restyled[:few], *outlined[:few], *behind[:few]])
+        return [
+            Figure(
+                title="Redrawn in a style: the judge sees that style",
+                measured=_agreement(made, asked),
+                unit="%",
+                instead={
+                    "real drawings": _agreement(real, asked).value,
+                    "chance": 1 / len(judge.names),
+                },
+            ),
+            Figure(
+                title="Drawn from lines: F measure of edges",
+                measured=mean_of([lines_followed(each.picture, each.given) for each in outlined]),
+                instead={"of another picture": float(np.mean(of_another))},
+            ),
+            Figure(
+                title="Drawn from depths: both colours in their place",
+                measured=share_of(filled),
+                unit="%",
+            ),
+        ]
+
+    def drawing_speed(self) -> list[Figure]:
+        """From prompt to picture."""
+        seconds = []
+        for sample in self._samples("scenes")[:_TIMED]:
+            begun = time.monotonic()
+            self._artist.draw(sample.conversations[0].text, "", None)
+            seconds.append(time.monotonic() - begun)
+        return [
+            Figure(
+                title="Seconds a picture of 15 steps",
+                measured=mean_of(seconds),
+                unit="s",
+                goal=SECONDS_GOAL,
+                is_at_most=True,
+            )
+        ]
+
+    def _samples(self, *tasks: str) -> list[OmniSample]:
+        """Of these tasks, as many as asked for of each, drawn by hash."""
+        found: list[OmniSample] = []
+        for task in tasks:
+            own = [sample for sample in self._test if sample.task == task]
+            if not own:
+                raise DataError(
+                    f"{self._test.path} has no samples of {task!r}; build {DATASET} anew"
+                )
+            own.sort(key=lambda sample: unit_hash(sample.id, self._options.seed))
+            found += own[: self._options.limit]
+        return found
+
+    def _drawn(self, task: str) -> list[Drawn]:
         found = []
-        for sample in samples:
-            *given, wanted = (load_image(media_file(test.folder, path)) for path in sample.images)
+        for sample in self._samples(task):
+            *given, wanted = (
+                load_image(media_file(self._test.folder, path)) for path in sample.images
+            )
             asked, thought = (
                 PLACEHOLDER.sub("", sample.conversations[place].text) for place in (0, -1)
             )
             source = given[0] if given else None
-            found.append(_Drawn(sample, source, wanted, draw(asked, thought, source)))
-        if found:
-            yield task, found
+            picture = self._artist.draw(asked, thought, source)
+            found.append(Drawn(sample, source, wanted, picture))
+        return found
+
+    def _judge_of(self, trait: str) -> tuple[NameJudge, Float[Tensor, "drawings features"]]:
+        """Fitted to a trait of the familiar things as they are in training; and their features."""
+        shown = {s.images[-1]: s.traits[trait] for s in self._training if s.task == "names"}
+        features = self._features(
+            load_image(media_file(self._training.folder, path)) for path in shown
+        )
+        return NameJudge(features, list(shown.values())), features
+
+    def _features(self, pictures: Iterable[Picture]) -> Float[Tensor, "drawings features"]:
+        stacked = torch.from_numpy(np.stack(list(pictures)))
+        return self._network.features(stacked.permute(0, 3, 1, 2).float() / 255)
+
+    def _save_sheet(self, name: str, drawn: Sequence[Drawn]) -> None:
+        _sheet(drawn).save(self._folder.path / f"{name}.png")
 
 
-def _judge_names(
-    scores: DrawingScores,
-    drawn: list[_Drawn],
-    thoughts: list[_Drawn],
-    training: Manifest,
-    network: EfficientNetLite,
+MEASURES: Mapping[str, Callable[[DrawingEval], list[Figure]]] = {
+    "autoencoder": DrawingEval.autoencoder,
+    "drawn_names": DrawingEval.drawn_names,
+    "drawn_scenes": DrawingEval.drawn_scenes,
+    "repairs": DrawingEval.repairs,
+    "edits": DrawingEval.edits,
+    "redrawn": DrawingEval.redrawn,
+    "drawing_speed": DrawingEval.drawing_speed,
+}
+
+
+def evaluate_drawing(
+    artist: Artist,
+    suite: Suite,
+    options: EvalOptions,
+    folder: EvalFolder,
+    network: Callable[[], EfficientNetLite],
 ) -> None:
-    judge, fitted_features = _judge_of("concept", training, network)
-    asked = [each.sample.traits["concept"] for each in drawn]
-    drawn_features = network.features(_stacked([each.picture for each in drawn]))
-    real_features = network.features(_stacked([each.wanted for each in drawn]))
-    scores.num_names = len(judge.names)
-    scores.names = _share(judge.named(drawn_features), asked)
-    scores.real_names = _share(judge.named(real_features), asked)
-    scores.frechet = frechet_distance(drawn_features, fitted_features)
-    scores.real_frechet = frechet_distance(real_features, fitted_features)
-    if known := [each for each in thoughts if each.sample.traits["concept"] in judge.names]:
-        features = network.features(_stacked([each.picture for each in known]))
-        thought_of = [each.sample.traits["concept"] for each in known]
-        scores.thoughts = _share(judge.named(features), thought_of)
+    """Measure what is wanted of an artist, and note it in a folder that was begun.
+
+    Args:
+        artist: draws.
+        suite: names the measures.
+        options: which of them, and how much.
+        folder: of the evaluation.
+        network: fetches the network of the judges, if anything is left to measure.
+
+    Raises:
+        DataError: the data set is missing.
+        PartsError: the network cannot be fetched.
+    """
+    left = [
+        name
+        for name in wanted_names(suite, options.tasks)
+        if name in MEASURES and folder.result(name) is None
+    ]
+    if left:
+        own = DrawingEval(artist, options, folder, network())
+        for name in left:
+            folder.write_result(name, [figure_json(figure) for figure in MEASURES[name](own)])
 
 
-def _judge_styles(
-    scores: DrawingScores, drawn: list[_Drawn], training: Manifest, network: EfficientNetLite
-) -> None:
-    judge, _ = _judge_of("style", training, network)
-    asked = [each.sample.traits["style"] for each in drawn]
-    scores.styles = _share(
-        judge.named(network.features(_stacked([each.picture for each in drawn]))), asked
-    )
-    scores.real_styles = _share(
-        judge.named(network.features(_stacked([each.wanted for each in drawn]))), asked
-    )
+def _agreement(named: Sequence[str], asked: Sequence[str]) -> Measured:
+    return share_of([one == other for one, other in zip(named, asked, strict=True)])
 
 
-def _judge_of(
-    trait: str, training: Manifest, network: EfficientNetLite
-) -> tuple[NameJudge, Float[Tensor, "drawings width"]]:
-    """Fitted to a trait of the familiar things as they are in training; and their features."""
-    samples = (training[number] for number in range(len(training)))
-    shown = {s.images[-1]: s.traits[trait] for s in samples if s.task == "names"}
-    pictures = [load_image(media_file(training.folder, path)) for path in shown]
-    features = network.features(_stacked(pictures))
-    return NameJudge(features, list(shown.values())), features
-
-
-def _lines(drawn: list[_Drawn]) -> Compared:
-    others = [*drawn[1:], drawn[0]]
-    return Compared(
-        float(np.mean([lines_followed(each.picture, each.given) for each in drawn])),
-        float(
-            np.mean(
-                [
-                    lines_followed(other.picture, each.given)
-                    for each, other in zip(drawn, others, strict=True)
-                ]
-            )
-        ),
-    )
-
-
-def _share(named: Sequence[str], asked: Sequence[str]) -> Share:
-    return Share(sum(a == b for a, b in zip(named, asked, strict=True)), len(asked))
-
-
-def _repair(drawn: list[_Drawn], task: str) -> Repair:
-    gains, classical = [], []
-    for each in drawn:
-        before = psnr_db(each.given, each.wanted)
-        gains.append(psnr_db(each.picture, each.wanted) - before)
-        filtered = classically_repaired(each.given, task)
-        classical.append(psnr_db(filtered, each.wanted) - before)
-    return Repair(float(np.mean(gains)), float(np.mean(classical)))
-
-
-def _edited(drawn: list[_Drawn]) -> Edited:
-    outside, inside = [], []
-    for each in drawn:
-        region = changed_region(each.given, each.wanted)
-        outside.append(psnr_db(each.picture, each.given, ~region))
-        before = psnr_db(each.given, each.wanted, region)
-        inside.append(psnr_db(each.picture, each.wanted, region) - before)
-    return Edited(float(np.mean(outside)), float(np.mean(inside)))
-
-
-def report(scores: DrawingScores) -> str:
-    """The scores as a table in Markdown."""
-    lines = ["| measured | drawn | beside it | goal |", "|---|---|---|---|"]
-    chance = f"chance {1 / max(1, scores.num_names):.1%}"
-    if scores.names is not None:
-        lines.append(
-            f"| names, by the judge | {scores.names} | real drawings of an unseen style "
-            f"{scores.real_names}; {chance} | {NAMES_GOAL:.0%} |"
-        )
-        lines.append(
-            f"| Frechet distance to real drawings | {scores.frechet:.1f} | real drawings of an "
-            f"unseen style {scores.real_frechet:.1f} | |"
-        )
-    if scores.thoughts is not None:
-        lines.append(f"| thought of in words, then drawn | {scores.thoughts} | {chance} | |")
-    for kind, share in scores.scenes.items():
-        lines.append(f"| scenes, {kind} | {share} | | {SCENES_GOAL:.0%} |")
-    for task, repair in scores.repairs.items():
-        lines.append(
-            f"| {task}, PSNR over the input | {repair.gain_db:+.1f} dB | classical filter "
-            f"{repair.classical_gain_db:+.1f} dB | +{REPAIR_GOAL_DB:.0f} dB |"
-        )
-    for task, edit in scores.edits.items():
-        lines.append(
-            f"| {task}, PSNR outside | {edit.outside_psnr_db:.1f} dB | inside "
-            f"{edit.inside_gain_db:+.1f} dB over the input | {OUTSIDE_GOAL_DB:.0f} dB |"
-        )
-    if scores.styles is not None:
-        lines.append(
-            f"| style asked for, by the judge | {scores.styles} | real drawings "
-            f"{scores.real_styles}; chance 25.0% | |"
-        )
-    if scores.lines is not None:
-        lines.append(
-            f"| lines followed, F measure | {scores.lines.drawn:.2f} | another sample's "
-            f"{scores.lines.beside:.2f} | |"
-        )
-    if scores.depths is not None:
-        lines.append(f"| depths: both colours in their place | {scores.depths} | | |")
-    lines.append(f"| seconds a picture | {scores.seconds:.2f} | | 6 |")
-    return "\n".join(lines) + "\n"
-
-
-def _contact_sheet(drawn: dict[str, list[_Drawn]]) -> Image.Image:
-    """Pictures drawn, a row or two a task; where a source is given it stands to the left."""
-    rows: list[list[Picture]] = []
-    for found in drawn.values():
-        shown = [
-            picture
-            for each in found
-            for picture in (each.source, each.picture)
-            if picture is not None
-        ]
-        num_rows = 2 if found[0].source is None else 1
-        for start in range(0, min(num_rows * _SHEET_COLUMNS, len(shown)), _SHEET_COLUMNS):
-            rows.append(shown[start : start + _SHEET_COLUMNS])
-    height, width, _ = rows[0][0].shape
-    sheet = Image.new("RGB", (_SHEET_COLUMNS * (width + 4), len(rows) * (height + 4)), (128,) * 3)
-    for row, pictures in enumerate(rows):
-        for column, picture in enumerate(pictures):
-            corner = (column * (width + 4) + 2, row * (height + 4) + 2)
-            sheet.paste(Image.fromarray(picture), corner)
+def _sheet(drawn: Sequence[Drawn]) -> Image.Image:
+    """Two rows, or as many as it takes where a source stands to the left of what became of it."""
+    has_sources = any(each.source is not None for each in drawn)
+    shown = [
+        picture for each in drawn for picture in (each.source, each.picture) if picture is not None
+    ]
+    shown = shown if has_sources else shown[: _SHEET_ROWS * _SHEET_COLUMNS]
+    height, width, _ = shown[0].shape
+    rows = -(-len(shown) // _SHEET_COLUMNS)
+    sheet = Image.new("RGB", (_SHEET_COLUMNS * (width + 4), rows * (height + 4)), (128,) * 3)
+    for place, picture in enumerate(shown):
+        row, column = divmod(place, _SHEET_COLUMNS)
+        corner = (column * (width + 4) + 2, row * (height + 4) + 2)
+        sheet.paste(Image.fromarray(picture), corner)
     return sheet
-
-
-def _stacked(pictures: Sequence[Picture]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255

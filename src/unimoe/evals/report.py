@@ -134,8 +134,9 @@ def _text_rows(folder: EvalFolder, suite: Suite) -> list[tuple[str, str, dict[st
 
 
 def _figures(folder: EvalFolder, suite: Suite) -> tuple[list[str], dict[str, Any]]:
-    """Rows of what was measured of speech, and the same by name."""
-    found = {name: folder.result(name) for name in suite.speech_measures}
+    """Rows of what was measured of speech and drawing, and the same by name."""
+    measures = (*suite.speech_measures, *suite.drawing_measures)
+    found = {name: folder.result(name) for name in measures}
     found = {name: figures for name, figures in found.items() if figures is not None}
     rows = [figure_row(read_figure(each)) for figures in found.values() for each in figures]
     return rows, found

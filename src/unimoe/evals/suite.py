@@ -77,6 +77,8 @@ class Suite:
     """Judged by what an ear makes out of a sound (`evals/speech.py`)."""
     speech_measures: tuple[str, ...] = ()
     """What of speech is measured: names of `evals.speech.MEASURES`."""
+    drawing_measures: tuple[str, ...] = ()
+    """What of drawing is: names of `evals.drawing.MEASURES`."""
     voices: Mapping[str, str] = field(default_factory=dict)
     """Who reads in the data -> the model's name of that voice."""
 
@@ -84,7 +86,8 @@ class Suite:
     def names(self) -> tuple[str, ...]:
         """What can be asked for."""
         text = (PERPLEXITY,) if self.text else ()
-        return (*(task.name for task in self.tasks), *text, *self.speech_measures)
+        measures = (*self.speech_measures, *self.drawing_measures)
+        return (*(task.name for task in self.tasks), *text, *measures)
 
     def task(self, name: str) -> Task:
         """The task of that name.

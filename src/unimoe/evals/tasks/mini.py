@@ -308,4 +308,13 @@ MINI = Suite(
     speech=_SPEECH,
     voices={"hibari": "american woman", "slt": "plain woman", "awb": "scottish man"},
     speech_measures=("codec", "read_aloud", "voice_identity", "long_speech", "speech_speed"),
+    drawing_measures=(
+        "autoencoder",
+        "drawn_names",
+        "drawn_scenes",
+        "repairs",
+        "edits",
+        "redrawn",
+        "drawing_speed",
+    ),
 )

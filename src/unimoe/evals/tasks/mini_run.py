@@ -24,6 +24,7 @@ from unimoe.evals.baselines import (
     baseline_named,
     listening_items,
 )
+from unimoe.evals.drawing import evaluate_drawing
 from unimoe.evals.judges import Judges, read_spelling
 from unimoe.evals.records import EvalFolder
 from unimoe.evals.report import write_report
@@ -40,6 +41,7 @@ from unimoe.evals.suite import (
 from unimoe.evals.sweep import sweep_thresholds
 from unimoe.evals.task import load_items
 from unimoe.evals.tasks.mini import MINI
+from unimoe.evals.tasks.mini_artist import MiniArtist, judge_network
 from unimoe.evals.tower_states import TowerEye
 from unimoe.evals.whisper import Whisper
 from unimoe.heads.speaker import Speaker
@@ -96,10 +98,13 @@ def evaluate_mini(
         UnimoeError: a part, a data set or an option is not as it must be.
     """
     asked = [baseline_named(each) for each in baselines]
-    wants_speech = _wants_speech(options, session)
+    wants_speech = _wants(MINI.speech_measures, options, session.speaker, "speech")
+    wants_drawing = _wants(MINI.drawing_measures, options, session.painter, "image")
+    if wants_speech:
+        mini_speaker(session)
     tools = mini_tools(options.tasks)
     if len(thresholds) > 1:
-        _refuse_speech(options)
+        _refuse_heads(options)
         return sweep_thresholds(
             session, MINI, options, out, tools, thresholds, name=name, progress=progress
         )
@@ -111,29 +116,33 @@ def evaluate_mini(
     if wants_speech:
         speaker = mini_speaker(session)
         evaluate_speech(speaker, MINI, options, folder, tools.judges, progress=progress)
+    if wants_drawing:
+        evaluate_drawing(MiniArtist(session), MINI, options, folder, judge_network)
     return write_report(folder, MINI)
 
 
-def _refuse_speech(options: EvalOptions) -> None:
-    asked = sorted(set(MINI.speech_measures) & set(options.tasks))
+def _refuse_heads(options: EvalOptions) -> None:
+    asked = sorted({*MINI.speech_measures, *MINI.drawing_measures} & set(options.tasks))
     if asked:
         raise RequestError(
-            f"{', '.join(asked)}: no threshold changes speech; measure it without several"
+            f"{', '.join(asked)}: no threshold changes what a head does; measure it without several"
         )
 
 
-def _wants_speech(options: EvalOptions, session: OmniInference) -> bool:
-    """Something of speech is to be measured, and can be.
+def _wants(measures: tuple[str, ...], options: EvalOptions, head: object | None, name: str) -> bool:
+    """Something of a head is to be measured, and can be.
 
     Raises:
-        RequestError: it was asked for by name, and the model does not speak.
+        RequestError: it was asked for by name, and the model has no such head.
     """
-    if set(MINI.speech_measures) & set(options.tasks):
-        mini_speaker(session)
-        return True
-    if session.speaker is None and not options.tasks:
-        log.warning("the model has no speech head; its speech is left out")
-    return session.speaker is not None and not options.tasks
+    asked = sorted(set(measures) & set(options.tasks))
+    if asked and head is None:
+        raise RequestError(
+            f"this model has no {name} head, so {', '.join(asked)} cannot be measured"
+        )
+    if head is None and not options.tasks:
+        log.warning("the model has no %s head; what it does is left out", name)
+    return head is not None and (bool(asked) or not options.tasks)
 
 
 def rescore_mini(out: Path) -> str:
