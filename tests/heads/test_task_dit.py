@@ -19,7 +19,13 @@ from unimoe.config import GuidanceConfig, TaskDiTConfig
 from unimoe.errors import ConfigError, RequestError
 from unimoe.heads.flow import draw_flow
 from unimoe.heads.image_weights import load_task_dit
-from unimoe.heads.task_dit import QueryProjector, TaskDiT, TaskFeatures, guidance_branches
+from unimoe.heads.task_dit import (
+    QueryProjector,
+    TaskDiT,
+    TaskFeatures,
+    draw_latents,
+    guidance_branches,
+)
 
 GUIDANCE = GuidanceConfig(num_steps=2, image_scale=1.3, base_tokens=36)
 
@@ -48,7 +54,7 @@ def source_of(batch: int) -> Tensor:
 @torch.no_grad()
 def drawn(head: TaskDiT, states: dict[str, Tensor], source: Tensor, seeds: list[int]) -> Tensor:
     features = head.features(**states)
-    return list(head.generate(features, source, seeds=seeds, guidance=GUIDANCE))[-1]
+    return list(draw_latents(head.dit, features, source, seeds=seeds, guidance=GUIDANCE))[-1]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +131,7 @@ def test_zeros_as_blank_prompt_are_the_default(head: TaskDiT) -> None:
 def test_seeds_must_be_as_many_as_images(head: TaskDiT) -> None:
     features = head.features(**states_of(2))
     with pytest.raises(RequestError, match="1 seeds for 2 images"):
-        head.generate(features, source_of(2), seeds=[5], guidance=GUIDANCE)
+        draw_latents(head.dit, features, source_of(2), seeds=[5], guidance=GUIDANCE)
 
 
 def test_loss_teaches_projectors_and_dit(head: TaskDiT) -> None:

@@ -127,27 +127,6 @@ class TaskDiT(nn.Module):
         """Flow-matching loss with everything given, as the first branch of guidance."""
         return flow_loss(self.dit, target, full_condition(features, source), draws)
 
-    def generate(
-        self,
-        features: TaskFeatures,
-        source: Float[Tensor, "batch channels height width"],
-        *,
-        seeds: Sequence[int],
-        guidance: GuidanceConfig,
-        blank_prompt: Float[Tensor, " prompt_width"] | None = None,
-        method: Method = "euler",
-    ) -> Iterator[Float[Tensor, "batch channels height width"]]:
-        """As `draw_latents`, of `features` by this head."""
-        return draw_latents(
-            self.dit,
-            features,
-            source,
-            seeds=seeds,
-            guidance=guidance,
-            blank_prompt=blank_prompt,
-            method=method,
-        )
-
 
 def draw_latents(
     dit: DiT,
