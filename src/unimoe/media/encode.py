@@ -19,7 +19,6 @@ from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from jaxtyping import Float32, Int16, UInt8
-from numpy.typing import NDArray
 from PIL import Image
 
 from unimoe.config import AUDIO_RATE_HZ
@@ -66,7 +65,7 @@ def encode_audio(sound: AudioSource, *, sample_rate_hz: int = AUDIO_RATE_HZ) -> 
     samples = _pcm16(sound, sample_rate_hz)
     target = BytesIO()
     with av.open(target, "w", format="flac", options=_MUXER_OPTIONS) as muxer:
-        _mux_sound(muxer, _sound_stream(muxer, "flac", "s16", sample_rate_hz), samples)
+        _mux_sound(muxer, _sound_stream(muxer, "flac", sample_rate_hz, "s16"), samples)
     return target.getvalue()
 
 
@@ -92,17 +91,8 @@ def encode_speech(
     pcm = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
     target = BytesIO()
     with av.open(target, "w", format=container, options=_MUXER_OPTIONS) as muxer:
-        codec = SPEECH_CODECS[ending.lower()]
-        stream = cast("AudioStream", muxer.add_stream(codec, rate=sample_rate_hz))
-        stream.codec_context.layout = AudioLayout("mono")
-        for start in range(0, len(pcm), _BLOCK_SAMPLES):
-            # The encoder converts: not every codec takes 16-bit integers.
-            block = pcm[None, start : start + _BLOCK_SAMPLES]
-            frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
-            frame.sample_rate, frame.pts = sample_rate_hz, start
-            frame.time_base = Fraction(1, sample_rate_hz)
-            muxer.mux(stream.encode(frame))
-        muxer.mux(stream.encode())
+        stream = _sound_stream(muxer, SPEECH_CODECS[ending.lower()], sample_rate_hz)
+        _mux_sound(muxer, stream, pcm)
     return target.getvalue()
 
 
@@ -132,7 +122,7 @@ def encode_video(
         stream = muxer.add_stream("libx264", rate=rate, options=_X264_OPTIONS)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         sound_stream = (
-            None if sound is None else _sound_stream(muxer, "alac", "s16p", AUDIO_RATE_HZ)
+            None if sound is None else _sound_stream(muxer, "alac", AUDIO_RATE_HZ, "s16p")
         )
         for index, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
@@ -154,20 +144,25 @@ def _pcm16(sound: AudioSource, sample_rate_hz: int) -> Int16[np.ndarray, "sample
 
 
 def _sound_stream(
-    muxer: OutputContainer, codec: str, sample_format: str, sample_rate_hz: int
+    muxer: OutputContainer, codec: str, sample_rate_hz: int, sample_format: str | None = None
 ) -> AudioStream:
+    """One channel; without a format that which the codec prefers."""
     stream = cast("AudioStream", muxer.add_stream(codec, rate=sample_rate_hz))
     stream.codec_context.layout = AudioLayout("mono")
-    stream.codec_context.format = AudioFormat(sample_format)
+    if sample_format is not None:
+        stream.codec_context.format = AudioFormat(sample_format)
     return stream
 
 
-def _mux_sound(muxer: OutputContainer, stream: AudioStream, samples: NDArray[np.int16]) -> None:
+def _mux_sound(
+    muxer: OutputContainer, stream: AudioStream, samples: Int16[np.ndarray, "samples"]
+) -> None:
+    """All of it; a codec that takes no 16-bit integers converts them."""
+    own = stream.codec_context.format.name
+    frame_format = own if own in ("s16", "s16p") else "s16"
     for start in range(0, len(samples), _BLOCK_SAMPLES):
         block = samples[None, start : start + _BLOCK_SAMPLES]
-        frame = av.AudioFrame.from_ndarray(
-            block, format=stream.codec_context.format.name, layout="mono"
-        )
+        frame = av.AudioFrame.from_ndarray(block, format=frame_format, layout="mono")
         frame.sample_rate, frame.pts = stream.rate, start
         frame.time_base = Fraction(1, stream.rate)
         muxer.mux(stream.encode(frame))
