@@ -112,7 +112,7 @@ def test_names_are_judged_beside_real_drawings(copied: Path) -> None:
 def test_sheets_show_what_was_drawn(copied: Path) -> None:
     sheets = ("drawn_names", "drawn_scenes", "repairs", "edits", "redrawn")
     for name in sheets:
-        assert load_image(copied / f"{name}.png").shape[1] == 12 * 100
+        assert load_image(copied / f"{name}.png").shape[0] > 96
 
 
 def test_what_is_measured_is_not_measured_again(copied: Path, built: Path) -> None:

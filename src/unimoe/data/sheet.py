@@ -40,6 +40,22 @@ def draw_contact_sheet(samples: Sequence[OmniSample], folder: Path) -> Image.Ima
     return sheet
 
 
+def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Lines of so many pixels at most; a word that is too long is broken."""
+    lines = [""]
+    for word in text[:600].split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        lines.append("")
+        for letter in word:
+            if font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
 def _tile(sample: OmniSample, folder: Path) -> Image.Image:
     tile = Image.new("RGB", (_TILE_WIDTH, _PICTURE_HEIGHT + _CAPTION_HEIGHT), _PAPER)
     pictures = [_picture(media_file(folder, path)) for path in sample.images]
@@ -54,7 +70,7 @@ def _tile(sample: OmniSample, folder: Path) -> Image.Image:
     top, num_lines = (0, 15) if not pictures else (_PICTURE_HEIGHT + 2, 5)
     if not pictures:
         draw.rectangle((0, 0, _TILE_WIDTH, tile.height), fill=_FAINT)
-    for number, line in enumerate(_wrapped(_caption(sample), font)[:num_lines]):
+    for number, line in enumerate(wrapped(_caption(sample), font, _TILE_WIDTH - 4)[:num_lines]):
         draw.text((2, top + number * _LINE_PIXELS), line, fill=_INK, font=font)
     return tile
 
@@ -65,22 +81,6 @@ def _caption(sample: OmniSample) -> str:
         if turn.role in said:
             said[turn.role] = " ".join(PLACEHOLDER.sub("", turn.text).split())
     return f"[{sample.task}] {said['user']} = {said['assistant']}"
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
-    """Lines that fit a tile; a word that is too long is broken."""
-    lines = [""]
-    for word in text[:600].split(" "):
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= _TILE_WIDTH - 4:
-            lines[-1] = longer
-            continue
-        lines.append("")
-        for letter in word:
-            if font.getlength(lines[-1] + letter) > _TILE_WIDTH - 4:
-                lines.append("")
-            lines[-1] += letter
-    return lines
 
 
 def _picture(path: Path) -> Image.Image:

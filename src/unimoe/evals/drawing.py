@@ -23,7 +23,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
 from unimoe.data.build.degrade import DEGRADATIONS
@@ -32,6 +31,7 @@ from unimoe.data.manifest import media_file, read_manifest
 from unimoe.data.sample import PLACEHOLDER, OmniSample
 from unimoe.data.splits import unit_hash
 from unimoe.errors import DataError
+from unimoe.evals.drawn_sheet import Shown, draw_sheet
 from unimoe.evals.efficientnet import EfficientNetLite
 from unimoe.evals.figures import Figure, Measured, figure_json, mean_of, share_of
 from unimoe.evals.name_judge import NameJudge, frechet_distance
@@ -50,7 +50,8 @@ DATASET = "drawing_tasks"
 NAMES_GOAL, SCENES_GOAL, REPAIR_GOAL_DB, OUTSIDE_GOAL_DB = 0.60, 0.75, 3.0, 25.0
 AUTOENCODER_GOAL_DB, SECONDS_GOAL = 28.0, 6.0
 _TIMED = 10
-_SHEET_COLUMNS, _SHEET_ROWS = 12, 2
+_SHOWN_OF_WORDS, _SHOWN_OF_SOURCES = 24, 6
+"""Of a task, on the sheets."""
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
@@ -82,6 +83,13 @@ class Drawn(NamedTuple):
         if self.source is None:
             raise DataError(f"sample {self.sample.id!r} gives no picture to draw from")
         return self.source
+
+    @property
+    def caption(self) -> str:
+        """What was to be drawn, or done."""
+        traits, task = self.sample.traits, self.sample.task
+        asked = PLACEHOLDER.sub("", self.sample.conversations[0].text)
+        return {"names": traits.get("concept"), "scenes": traits.get("scene")}.get(task) or asked
 
     def trait(self, name: str) -> str:
         """A trait of the sample."""
@@ -138,7 +146,7 @@ class DrawingEval:
         }
         known = [each for each in thoughts if each.trait("concept") in judge.names]
         named = judge.named(self._features(d.picture for d in known)) if known else []
-        self._save_sheet("drawn_names", drawn)
+        self._save_sheet("drawn_names", drawn[: 2 * _SHOWN_OF_WORDS])
         return [
             Figure(
                 title=f"Drawn by name, {len(judge.names)} things: the judge names them",
@@ -168,7 +176,7 @@ class DrawingEval:
             kind = each.trait("kind")
             found = is_as_asked(each.picture, kind, each.trait("scene"))
             right.setdefault(kind, []).append(found)
-        self._save_sheet("drawn_scenes", drawn)
+        self._save_sheet("drawn_scenes", drawn[:_SHOWN_OF_WORDS])
         return [
             Figure(
                 title=f"Drawn scenes, {kind}: as asked, by their pixels",
@@ -202,7 +210,7 @@ class DrawingEval:
                     instead={"classical filter": float(np.mean(filtered))},
                 )
             )
-            shown += drawn[: _SHEET_COLUMNS // 2]
+            shown += drawn[:_SHOWN_OF_SOURCES]
         self._save_sheet("repairs", shown)
         return figures
 
@@ -233,7 +241,7 @@ class DrawingEval:
                     unit="dB",
                 ),
             ]
-            shown += drawn[: _SHEET_COLUMNS // 2]
+            shown += drawn[:_SHOWN_OF_SOURCES]
         self._save_sheet("edits", shown)
         return figures
 
@@ -252,8 +260,8 @@ class DrawingEval:
             for each, other in zip(outlined, others, strict=True)
         ]
         filled = [fills_depth(each.picture, each.given, each.trait("scene")) for each in behind]
-        few = _SHEET_COLUMNS // 2
-        self._save_sheet("redrawn", [*restyled[:few], *outlined[:few], *behind[:few]])
+        few = [each for drawn in (restyled, outlined, behind) for each in drawn[:_SHOWN_OF_SOURCES]]
+        self._save_sheet("redrawn", few)
         return [
             Figure(
                 title="Redrawn in a style: the judge sees that style",
@@ -333,7 +341,14 @@ class DrawingEval:
         return self._network.features(stacked.permute(0, 3, 1, 2).float() / 255)
 
     def _save_sheet(self, name: str, drawn: Sequence[Drawn]) -> None:
-        _sheet(drawn).save(self._folder.path / f"{name}.png")
+        shown = [
+            Shown(
+                each.caption,
+                (each.picture,) if each.source is None else (each.source, each.picture),
+            )
+            for each in drawn
+        ]
+        draw_sheet(shown).save(self._folder.path / f"{name}.png")
 
 
 MEASURES: Mapping[str, Callable[[DrawingEval], list[Figure]]] = {
@@ -380,20 +395,3 @@ def evaluate_drawing(
 
 def _agreement(named: Sequence[str], asked: Sequence[str]) -> Measured:
     return share_of([one == other for one, other in zip(named, asked, strict=True)])
-
-
-def _sheet(drawn: Sequence[Drawn]) -> Image.Image:
-    """Two rows, or as many as it takes where a source stands to the left of what became of it."""
-    has_sources = any(each.source is not None for each in drawn)
-    shown = [
-        picture for each in drawn for picture in (each.source, each.picture) if picture is not None
-    ]
-    shown = shown if has_sources else shown[: _SHEET_ROWS * _SHEET_COLUMNS]
-    height, width, _ = shown[0].shape
-    rows = -(-len(shown) // _SHEET_COLUMNS)
-    sheet = Image.new("RGB", (_SHEET_COLUMNS * (width + 4), rows * (height + 4)), (128,) * 3)
-    for place, picture in enumerate(shown):
-        row, column = divmod(place, _SHEET_COLUMNS)
-        corner = (column * (width + 4) + 2, row * (height + 4) + 2)
-        sheet.paste(Image.fromarray(picture), corner)
-    return sheet
