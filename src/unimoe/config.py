@@ -663,6 +663,8 @@ class PainterConfig:
     """Of the pictures drawn, in pixels."""
     num_image_states: int = 8
     """[IMG] tokens of a prompt; before them stands one [TASK] token."""
+    draft_widths: tuple[int, int] = (256, 512)
+    """Of the layers between the states and the draft of a picture."""
 
     def __post_init__(self) -> None:
         _require(

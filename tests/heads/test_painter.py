@@ -68,11 +68,17 @@ def test_a_source_picture_changes_what_is_drawn(painter: Painter, states: torch.
     assert not np.array_equal(drawn(painter, states, steps=2), with_source)
 
 
-def test_no_source_is_a_white_one(painter: Painter, states: torch.Tensor) -> None:
+def test_a_draft_of_the_words_stands_where_no_source_is_given(
+    painter: Painter, states: torch.Tensor
+) -> None:
+    other = Painter(CONFIG).eval()
+    other.load_state_dict(painter.state_dict())
+    other.draft.out.bias.data += 1.0
     white = np.full((16, 16, 3), 255, np.uint8)
 
+    assert not np.array_equal(drawn(painter, states, steps=2), drawn(other, states, steps=2))
     assert np.array_equal(
-        drawn(painter, states, steps=2), drawn(painter, states, steps=2, source=white)
+        drawn(painter, states, steps=2, source=white), drawn(other, states, steps=2, source=white)
     )
 
 
@@ -91,7 +97,7 @@ def test_statistics_make_states_of_all_places_alike(painter: Painter) -> None:
     fitted = Painter(CONFIG)
     fitted.fit_states(states)
 
-    normal = (states - fitted.state_mean) / fitted.state_std
+    normal = fitted.normalised(states)
 
     assert normal.mean(0).abs().max() < 1e-4
     assert normal.std(0).sub(1).abs().max() < 1e-4

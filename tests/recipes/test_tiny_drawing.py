@@ -57,8 +57,9 @@ def test_the_decoder_comes_nearer_to_its_pictures(runs: Path) -> None:
     assert first < last
 
 
-def test_the_loss_of_new_pictures_falls(runs: Path) -> None:
-    first, last = (line["squares"] for line in held_out(runs / "image"))
+@pytest.mark.parametrize("stage", ["draft", "image"])
+def test_the_loss_of_new_pictures_falls(runs: Path, stage: str) -> None:
+    first, last = (line["squares"] for line in held_out(runs / stage))
 
     assert last < first
 
@@ -161,7 +162,6 @@ def test_a_picture_given_is_what_drawing_begins_with(session: OmniInference) -> 
     options = {"output_form": ("text", "image"), "max_new_tokens": 2, "steps": 2, "seed": 1}
     plain = session.chat("Make it red.", **options).image.pixels
     begun = session.chat("Make it red.", image=white, **options).image.pixels
-    # a white source stands where there is none, but the core sees it and says something else
     other = session.chat("Make it red.", image=Image.new("RGB", (40, 40)), **options).image.pixels
     assert plain.shape == begun.shape == other.shape
     assert (begun != other).any()

@@ -4,12 +4,11 @@ In:  states of [TASK] [batch, 1, core_width] and [IMG] [batch, states, core_widt
      final norm; a source picture to start from, or none.
 Out: a picture of 96 pixels uint8 [96, 96, 3], and on the way how far it is.
 States are normalised by recorded statistics of their own place: most of a control token's state is
-the same whatever is asked, a tenth of it tells prompts apart. From these, linear maps name what is
-asked for in all wordings alike, so the projectors are linear. The released ones, transformers over
-learned queries, said nearly the same whatever was asked after 900 steps.
-A source picture reaches the DiT by its latents, which lie in every patch beside the noisy ones. Of
-tokens of the vision encoder it is told there are none: 36 patches say at this size what they would,
-and learning would cost a pass of the encoder for every picture.
+the same whatever is asked, a tenth of it tells prompts apart. Where no source picture is given, a
+draft stands in its place: what pictures of such words look like in the mean, straight from the
+states. The DiT makes a picture of it as it does of a picture that is to be repaired. A source
+picture reaches the DiT by its latents, which lie in every patch beside the noisy ones; of tokens of
+the vision encoder it is told there are none.
 Source: design of the mini model (docs/sources.md#painter).
 Axes: places = [TASK] and the [IMG] tokens, in this order; rows / columns in latents.
 """
@@ -17,11 +16,13 @@ Axes: places = [TASK] and the [IMG] tokens, in this order; rows / columns in lat
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unimoe.config import GuidanceConfig, PainterConfig
 from unimoe.errors import RequestError
@@ -37,28 +38,65 @@ DEFAULT_STEPS = 15
 Picture = UInt8[np.ndarray, "height width 3"]
 
 
-class StateProjector(nn.Module):
-    """Normalised states to what conditions the DiT: the prompt, and three vectors of the task."""
+class Draft(nn.Module):
+    """Normalised states to the mean of what such words look like, in latents."""
 
     def __init__(self, config: PainterConfig) -> None:
         super().__init__()
-        states, dit = config.num_image_states, config.dit
-        self.content = nn.Linear(config.core_width, dit.prompt_width)
-        self.places = nn.Parameter(torch.zeros(states, dit.prompt_width))
-        self.task = nn.Linear((1 + states) * config.core_width, NUM_BRANCHES * dit.task_width)
+        gathered, width = config.draft_widths
+        channels, side = config.vae.latent_channels, config.latent_side
+        self.shape = (channels, side, side)
+        self.gather = nn.Linear((1 + config.num_image_states) * config.core_width, gathered)
+        self.widen = nn.Linear(gathered, width)
+        self.out = nn.Linear(width, channels * side * side)
+
+    def understood(
+        self, normal: Float[Tensor, "batch places core_width"]
+    ) -> Float[Tensor, "batch draft_width"]:
+        """What the draft is made of: all states in one vector."""
+        gathered = functional.gelu(self.gather(normal.flatten(1)))
+        return functional.gelu(self.widen(gathered))
 
     def forward(
         self, normal: Float[Tensor, "batch places core_width"]
+    ) -> Float[Tensor, "batch channels rows columns"]:
+        """The draft."""
+        return torch.unflatten(self.out(self.understood(normal)), -1, self.shape)
+
+
+class StateProjector(nn.Module):
+    """Normalised states to what conditions the DiT: the prompt, and a vector a branch."""
+
+    def __init__(self, config: PainterConfig) -> None:
+        super().__init__()
+        dit = config.dit
+        self.content = nn.Linear(config.core_width, dit.prompt_width)
+        self.places = nn.Parameter(torch.zeros(config.num_image_states, dit.prompt_width))
+        self.task = nn.Linear(config.draft_widths[1], dit.task_width)
+        self.unprompted = nn.Parameter(torch.randn(NUM_BRANCHES - 1, dit.task_width))
+
+    def forward(
+        self,
+        normal: Float[Tensor, "batch places core_width"],
+        understood: Float[Tensor, "batch draft_width"],
     ) -> tuple[
         Float[Tensor, "batch states prompt_width"], Float[Tensor, "batch branches task_width"]
     ]:
-        """Of every [IMG] state a token of the prompt; of all states a vector a branch."""
+        """Of every [IMG] state a token of the prompt; what was understood as the first branch."""
         prompt = self.content(normal[:, 1:]) + self.places
-        return prompt, torch.unflatten(self.task(normal.flatten(1)), -1, (NUM_BRANCHES, -1))
+        others = self.unprompted.expand(len(prompt), -1, -1)
+        return prompt, torch.cat([self.task(understood)[:, None], others], dim=1)
+
+
+class Asked(NamedTuple):
+    """What the states of a prompt say."""
+
+    features: TaskFeatures
+    draft: Float[Tensor, "batch channels rows columns"]
 
 
 class Painter(nn.Module):
-    """Autoencoder, projector and DiT."""
+    """Autoencoder, draft, projector and DiT."""
 
     state_mean: Tensor
     state_std: Tensor
@@ -67,6 +105,7 @@ class Painter(nn.Module):
         super().__init__()
         self.config = config
         self.vae = PictureVAE(config.vae)
+        self.draft = Draft(config)
         self.projector = StateProjector(config)
         self.dit = DiT(config.dit)
         shape = (1 + config.num_image_states, config.core_width)
@@ -79,15 +118,22 @@ class Painter(nn.Module):
         self.state_mean.copy_(states.mean(0))
         self.state_std.copy_(states.std(0).clamp_min(1e-3))
 
-    def features(self, states: Float[Tensor, "batch places core_width"]) -> TaskFeatures:
-        """What the projector makes of the states of [TASK] and [IMG]; of a source image nothing."""
-        prompt, task = self.projector((states.float() - self.state_mean) / self.state_std)
+    def normalised(
+        self, states: Float[Tensor, "batch places core_width"]
+    ) -> Float[Tensor, "batch places core_width"]:
+        """States of [TASK] and [IMG] by the statistics of their place."""
+        return (states.float() - self.state_mean) / self.state_std
+
+    def read(self, normal: Float[Tensor, "batch places core_width"]) -> Asked:
+        """What normalised states ask for."""
+        understood = self.draft.understood(normal)
+        prompt, task = self.projector(normal, understood)
         dit = self.config.dit
         image = prompt.new_zeros(len(prompt), dit.num_kept_tokens, dit.image_width)
-        return TaskFeatures(prompt, task, image)
+        return Asked(TaskFeatures(prompt, task, image), self.draft(normal))
 
     def blank_source(self, batch: int) -> Float[Tensor, "batch channels rows columns"]:
-        """Latents of a white picture, which stands where there is none."""
+        """Latents of a white picture, which stands where there is neither source nor prompt."""
         side = self.config.picture_side
         return self.vae.encode(torch.ones(batch, 3, side, side, device=self.state_mean.device))
 
@@ -132,10 +178,16 @@ class Painter(nn.Module):
             guided_channels=self.config.vae.latent_channels,
             base_tokens=None,
         )
-        features = self.features(torch.cat([task_states, image_states])[None])
-        latents = self.blank_source(1) if source is None else self._latents(source)
+        asked = self.read(self.normalised(torch.cat([task_states, image_states])[None]))
+        given = self.blank_source(1) if source is None else self._latents(source)
         states = draw_latents(
-            self.dit, features, latents, seeds=[seed], guidance=guidance, method=method
+            self.dit,
+            asked.features,
+            asked.draft if source is None else given,
+            seeds=[seed],
+            guidance=guidance,
+            unprompted_source=given,
+            method=method,
         )
         for step, state in enumerate(states):
             latents = state

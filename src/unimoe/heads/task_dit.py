@@ -135,6 +135,7 @@ def draw_latents(
     *,
     seeds: Sequence[int],
     guidance: GuidanceConfig,
+    unprompted_source: Float[Tensor, "batch channels height width"] | None = None,
     blank_prompt: Float[Tensor, " prompt_width"] | None = None,
     method: Method = "euler",
 ) -> Iterator[Float[Tensor, "batch channels height width"]]:
@@ -146,6 +147,7 @@ def draw_latents(
         source: latents of the source image, which say the size too.
         seeds: one an image, which then depends on nothing else in the batch.
         guidance: steps and scales.
+        unprompted_source: of the branch without a prompt; None: the same.
         blank_prompt: text state of an empty prompt; None: zeros, of which attention takes nothing.
             Released weights were trained with the text encoder's state of "".
         method: of the steps; the release's is Euler's.
@@ -162,7 +164,8 @@ def draw_latents(
         num_tokens=features.image.shape[1],
         num_steps=guidance.num_steps,
     )
-    branches = guidance_branches(features, source, draws.start, blank_prompt)
+    unprompted = source if unprompted_source is None else unprompted_source
+    branches = guidance_branches(features, source, unprompted, draws.start, blank_prompt)
     return guided_states(dit, branches, draws, guidance, method)
 
 
@@ -203,13 +206,14 @@ def empty_condition(
 def guidance_branches(
     features: TaskFeatures,
     source: Float[Tensor, "batch channels height width"],
+    unprompted_source: Float[Tensor, "batch channels height width"],
     noise: Float[Tensor, "batch channels height width"],
     blank_prompt: Float[Tensor, " prompt_width"] | None,
 ) -> Condition:
     """All three, one below the other: rows = branches x batch."""
     branches = (
         full_condition(features, source),
-        image_condition(features, source, blank_prompt),
+        image_condition(features, unprompted_source, blank_prompt),
         empty_condition(features, noise.to(source.dtype), blank_prompt),
     )
     return Condition(*(torch.cat(parts) for parts in zip(*branches, strict=True)))

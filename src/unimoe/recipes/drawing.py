@@ -1,6 +1,7 @@
 """The stages that teach a model to draw; its core is frozen, and what it says is computed once.
 
     vae       the encoder's components, found at once; then the decoder learns to refine them
+    draft     from words alone, the mean of what they look like
     image     projector and DiT learn to draw from the core's states of [TASK] and [IMG]; writes
               `painter/`
 
@@ -11,7 +12,7 @@ Source: paper section 2.4 (docs/sources.md#recipe).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +29,12 @@ from unimoe.heads.vae import PictureVAE, psnr
 from unimoe.model.omni import OmniModel
 from unimoe.nn.precision import mixed_precision
 from unimoe.tokens.vocabulary import Vocabulary
+from unimoe.train.head_loop import HeadLoss
 from unimoe.train.learn_painter import (
+    DrawingBatch,
     DrawingBatches,
     PictureBatches,
+    draft_objective,
     drawing_batch,
     drawing_objective,
     rebuilding_objective,
@@ -68,15 +72,21 @@ class DrawingRecipe:
     shares: Mapping[str, float]
     """Task -> share of a batch."""
     vae_plan: HeadPlan
+    draft_plan: HeadPlan
     image_plan: HeadPlan
 
     def stages(self) -> Mapping[str, Stage[Any]]:
-        """Both stages, in their order."""
+        """The stages, in their order."""
         return {
             "vae": Stage(
                 caption="latents to pictures",
                 plan=self.vae_plan,
                 material=self._vae_material,
+            ),
+            "draft": Stage(
+                caption="words to a draft of latents, on the frozen core",
+                plan=self.draft_plan,
+                material=self._draft_material,
             ),
             "image": Stage(
                 caption="words and pictures to latents, on the frozen core",
@@ -101,7 +111,38 @@ class DrawingRecipe:
             evaluation=lambda vae: rebuilding_scores(vae, held_out),
         )
 
+    def _draft_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
+        painter, paintings = self._begun(runs)
+        training = paintings["train"]
+        from_words = {
+            task
+            for task, source in zip(training.tasks, training.sources.tolist(), strict=True)
+            if source < 0
+        }
+        shares = {task: share for task, share in self.shares.items() if task in from_words}
+        return HeadMaterial(
+            model=painter,
+            batch_of=DrawingBatches(training, shares, plan.batch_size, plan.seed),
+            objective=draft_objective,
+            evaluation=lambda painter: losses_by_task(
+                painter, paintings["test"], draft_objective, sorted(from_words)
+            ),
+        )
+
     def _image_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
+        painter, paintings = self._begun(runs)
+        apply_trained(painter, runs / "draft")
+        return HeadMaterial(
+            model=painter,
+            batch_of=DrawingBatches(paintings["train"], self.shares, plan.batch_size, plan.seed),
+            objective=drawing_objective,
+            evaluation=lambda painter: losses_by_task(
+                painter, paintings["test"], drawing_objective, sorted(self.shares)
+            ),
+        )
+
+    def _begun(self, runs: Path) -> tuple[Painter, dict[str, Paintings]]:
+        """A painter with its autoencoder and statistics of states; samples by split."""
         painter = _former(runs) or Painter(self.config)
         apply_trained(painter.vae, runs / "vae")
         model, vocabulary = self.reader(runs)
@@ -117,12 +158,7 @@ class DrawingRecipe:
             for split in ("train", "test")
         }
         painter.fit_states(paintings["train"].states.float())
-        return HeadMaterial(
-            model=painter,
-            batch_of=DrawingBatches(paintings["train"], self.shares, plan.batch_size, plan.seed),
-            objective=drawing_objective,
-            evaluation=lambda painter: drawing_losses(painter, paintings["test"]),
-        )
+        return painter, paintings
 
 
 def rebuilding_scores(
@@ -139,14 +175,20 @@ def rebuilding_scores(
     }
 
 
-def drawing_losses(painter: Painter, held_out: Paintings) -> dict[str, float]:
-    """Loss by task, of the same samples, times and noises every time."""
+def losses_by_task(
+    painter: Painter,
+    held_out: Paintings,
+    objective: Callable[[Painter, DrawingBatch], HeadLoss],
+    tasks: Sequence[str],
+) -> dict[str, float]:
+    """Of the same samples, times and noises every time; of the tasks that have any."""
     found = {}
-    for task in dict.fromkeys(held_out.tasks):
+    for task in tasks:
         own = [number for number, name in enumerate(held_out.tasks) if name == task]
-        chosen = torch.tensor(own[:: max(1, len(own) // _MEASURED)][:_MEASURED])
-        batch = drawing_batch(held_out, chosen, torch.Generator().manual_seed(0))
-        found[task] = float(drawing_objective(painter, batch).total)
+        if own:
+            chosen = torch.tensor(own[:: max(1, len(own) // _MEASURED)][:_MEASURED])
+            batch = drawing_batch(held_out, chosen, torch.Generator().manual_seed(0))
+            found[task] = float(objective(painter, batch).total)
     return found
 
 

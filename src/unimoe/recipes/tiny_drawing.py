@@ -49,6 +49,7 @@ PAINTER_OF_TINY = PainterConfig(
     core_width=64,
     picture_side=_SIDE,
     num_image_states=4,
+    draft_widths=(16, 32),
 )
 
 
@@ -62,6 +63,7 @@ def tiny_drawing() -> DrawingRecipe:
         prepared=lambda runs: runs / "prepared" / "drawing",
         shares={TASK: 1.0},
         vae_plan=_plan("decoder.*"),
+        draft_plan=_plan("draft.*"),
         image_plan=_plan("projector.*", "dit.*"),
     )
 

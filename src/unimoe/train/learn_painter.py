@@ -1,6 +1,7 @@
 """What a painter learns: pictures to be rebuilt, and pictures to be drawn.
 
 In:  batches of pictures, or of samples of `Paintings`.  Out: losses, for `train_head`.
+First a draft is learned, from words to the mean of their pictures; then to draw from it.
 A prompt is dropped now and then, and with it the source picture, so that guidance has branches to
 tell apart. All that a batch draws at random follows from its number and the plan's seed.
 Axes: batch = pictures of a step, rows / columns in latents.
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from unimoe.errors import ConfigError
 from unimoe.heads.dit import Condition
@@ -32,6 +34,10 @@ WITHOUT_ANYTHING = 0.02
 
 EARLY_TIMES = 1.5
 """Power of uniform times: early ones, at which words alone tell what to draw, are learned more."""
+
+
+STATE_NOISE = 1.0
+"""Deviation of what is added to normalised states: no wording is to be learned by heart."""
 
 
 class PictureBatches:
@@ -61,9 +67,11 @@ class DrawingBatch(NamedTuple):
     """Samples, and the random numbers they are learned with."""
 
     states: Float[Tensor, "batch places hidden"]
+    state_noise: Float[Tensor, "batch places hidden"]
+    """Added to the normalised states."""
     source: Float[Tensor, "batch channels rows columns"]
     has_source: Bool[Tensor, " batch"]
-    """False: that row of `source` means nothing, and a white picture stands in its place."""
+    """False: that row of `source` means nothing, and the draft stands in its place."""
     target: Float[Tensor, "batch channels rows columns"]
     times: Float[Tensor, " batch"]
     start: Float[Tensor, "batch channels rows columns"]
@@ -113,8 +121,10 @@ def drawing_batch(
     target = paintings.latents[paintings.targets[chosen]].float()
     sources = paintings.sources[chosen]
     kind = torch.rand(len(chosen), generator=generator)
+    states = paintings.states[paintings.prompts[chosen]].float()
     return DrawingBatch(
-        states=paintings.states[paintings.prompts[chosen]].float(),
+        states=states,
+        state_noise=STATE_NOISE * torch.randn(states.shape, generator=generator),
         source=paintings.latents[sources.clamp_min(0)].float(),
         has_source=sources >= 0,
         target=target,
@@ -124,6 +134,13 @@ def drawing_batch(
         sees_prompt=kind >= WITHOUT_PROMPT + WITHOUT_ANYTHING,
         sees_source=kind >= WITHOUT_ANYTHING,
     )
+
+
+def draft_objective(painter: Painter, batch: DrawingBatch) -> HeadLoss:
+    """Of the draft: squares between it and each picture, so that it becomes their mean."""
+    with mixed_precision("cpu"):
+        draft = painter.draft(painter.normalised(batch.states) + batch.state_noise)
+    return HeadLoss(functional.mse_loss(draft.float(), batch.target), {})
 
 
 def drawing_objective(painter: Painter, batch: DrawingBatch) -> HeadLoss:
@@ -137,11 +154,12 @@ def drawing_objective(painter: Painter, batch: DrawingBatch) -> HeadLoss:
 def _condition(painter: Painter, batch: DrawingBatch) -> Condition:
     """Of every row the branch that it sees."""
     is_given = _beside(batch.has_source, batch.source)
-    source = torch.where(is_given, batch.source, painter.blank_source(1))
-    features = painter.features(batch.states)
+    features, draft = painter.read(painter.normalised(batch.states) + batch.state_noise)
     branches = zip(
-        full_condition(features, source),
-        image_condition(features, source, None),
+        full_condition(features, torch.where(is_given, batch.source, draft)),
+        image_condition(
+            features, torch.where(is_given, batch.source, painter.blank_source(1)), None
+        ),
         empty_condition(features, batch.no_source, None),
         strict=True,
     )
