@@ -25,10 +25,10 @@ _HELD_OUT_PICTURES = 64
 """Of `naming`: drawings of two styles never seen."""
 
 SHARES = {
-    "names": 6.0,
+    "names": 5.0,
     "more_names": 1.5,
     "thoughts": 0.3,
-    "scenes": 3.0,
+    "scenes": 6.0,
     "style": 0.6,
     "recolour": 0.7,
     "remove": 0.5,
@@ -93,7 +93,7 @@ def mini_drawing() -> DrawingRecipe:
             evaluate_every=250,
         ),
         image_plan=HeadPlan(
-            steps=4000,
+            steps=3000,
             batch_size=32,
             learns={"projector.*": 1.0, "dit.*": 1.0},
             lr=1e-3,

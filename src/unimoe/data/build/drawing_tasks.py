@@ -86,9 +86,10 @@ _EARLY_EMOJI = re.compile("1f[3-6]..")
 _FAMILIAR_KINDS = ("animal", "plant", "food", "vehicle", "instrument")
 _DRAWN_SIDE = 86
 _RENDERED_SIDE = 192
-_COPIES_OF_SCENE = 3
+_COPIES_OF_SCENE = 6
+"""Of one kind of thing; of two beside each other one copy each, as there are many pairs."""
 _LIGHT = ((255, 255, 255), (240, 236, 220), (222, 236, 248), (226, 244, 226), (246, 226, 236))
-_RELATIONS = 600
+_RELATIONS = 2400
 _NUM_EACH: dict[Split, int] = {"train": 400, "validation": 20, "test": 60}
 """Of every kind of edit and repair, of depths, and of restyled and edge-drawn things."""
 _STYLED_RATIOS = SplitRatios(train=0.95, validation=0.02, test=0.03)
@@ -273,7 +274,8 @@ def _scenes(seed: int, scale: float) -> _Made:
     for words in list(wanted)[:: max(1, round(1 / scale))]:
         each = wanted[words]
         split = split_of(f"scene {words}", seed, _WORDS_RATIOS)
-        for copy in range(_COPIES_OF_SCENE if split == "train" else 1):
+        is_alone = split != "train" or each.kind == "relation"
+        for copy in range(1 if is_alone else _COPIES_OF_SCENE):
             trained = NAME_PROMPTS[(len(words) + copy) % len(NAME_PROMPTS)]
             prompt = (HELD_OUT_PROMPT if split == "test" else trained).format(words)
             yield split, _scene_task(each, prompt, f"{words} {copy}", seed)
