@@ -64,6 +64,22 @@ def test_the_loss_of_new_pictures_falls(runs: Path, stage: str) -> None:
     assert last < first
 
 
+def test_a_stage_begins_the_same_whatever_was_drawn_at_random_before(
+    runs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(runs / "vae", tmp_path / "vae")
+    shutil.copytree(runs / "random", tmp_path / "random")
+    torch.rand(7)
+
+    run_stages("tiny", tiny_drawing().stages(), tmp_path, only="draft")
+
+    own, other = (
+        [line["loss"] for line in read_journal(folder / "draft") if "loss" in line]
+        for folder in (runs, tmp_path)
+    )
+    assert own == other
+
+
 def test_what_was_trained_draws(model: OmniModel, vocabulary: Vocabulary, painter: Painter) -> None:
     *progress, picture = draw(model, vocabulary, painter, "Draw red.", steps=2)
 

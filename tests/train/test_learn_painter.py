@@ -67,13 +67,21 @@ def test_noise_stands_for_a_source_that_is_not_seen(painter: Painter, edit: Draw
     assert loss_of(painter, nothing._replace(source=edit.target)) == loss_of(painter, nothing)
 
 
-def test_a_white_picture_stands_for_a_source_that_is_not_there(
+def test_the_draft_stands_for_a_source_that_is_not_there(
     painter: Painter, edit: DrawingBatch
 ) -> None:
     without = edit._replace(has_source=torch.tensor([False]))
-    white = edit._replace(source=painter.blank_source(1))
+    _, draft = painter.read(painter.normalised(edit.states) + edit.state_noise)
 
-    assert loss_of(painter, without) == loss_of(painter, white)
+    assert loss_of(painter, without) == loss_of(painter, edit._replace(source=draft.detach()))
+
+
+def test_without_its_prompt_a_sample_knows_nothing_of_the_states(
+    painter: Painter, edit: DrawingBatch
+) -> None:
+    unseen = edit._replace(has_source=torch.tensor([False]), sees_prompt=torch.tensor([False]))
+
+    assert loss_of(painter, unseen) == loss_of(painter, unseen._replace(states=-edit.states))
 
 
 def test_projectors_and_dit_learn_and_the_autoencoder_does_not(

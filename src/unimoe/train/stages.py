@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -136,6 +137,7 @@ def run_stages(
         if resume and (own / _FINISHED_NAME).exists():
             outcomes.append(Outcome(plans[name].steps, "finished before", own))
             continue
+        torch.manual_seed(plans[name].seed)  # of what begins at random
         with workers.first_one_first():
             material = stage.material(plans[name], folder)
         title = f"{recipe} {name}"
