@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from unimoe.data.sample import OmniSample, Turn
 from unimoe.errors import DataError
 from unimoe.heads.timed_talker import TimedTalker
 from unimoe.media.encode import encode_audio
+from unimoe.recipes.speech import nearest_voice, with_voice
 from unimoe.train.learn_codec import LearningCodec, codec_evaluation, codec_objective
 from unimoe.train.learn_talker import (
     TalkerBatches,
@@ -182,8 +185,6 @@ def test_the_talker_learns_what_it_is_given(sentences):
 
 
 def test_a_mixture_begins_as_the_dense_talker(sentences):
-    import dataclasses
-
     torch.manual_seed(0)
     one = dataclasses.replace(
         SMALL_TALKER, talker=dataclasses.replace(SMALL_TALKER.talker, num_experts=1)
@@ -202,3 +203,29 @@ def test_a_voice_of_few_recordings_is_drawn_by_the_root_of_their_number() -> Non
     assert shares.sum() == pytest.approx(1)
     assert shares[400:].sum() == pytest.approx(2 / 22)
     assert shares[0] == pytest.approx(shares[400] / 10)
+
+
+def test_a_new_voice_begins_as_that_to_which_its_clips_are_the_likeliest(sentences):
+    def said_by(voice, shift):
+        return [
+            each._replace(reading=each.reading._replace(voice=voice), codes=each.codes // 2 + shift)
+            for each in sentences.sentences()
+        ]
+
+    torch.manual_seed(0)
+    talker = TimedTalker(SMALL_TALKER).train()
+    optimizer = torch.optim.AdamW(talker.parameters(), 1e-2)
+    half = SMALL_TALKER.talker.num_codes // 2
+    batches = TalkerBatches([*said_by("ann", 0), *said_by("bob", half)], SMALL_TALKER, 6, seed=0)
+    for step in range(30):
+        talker_objective(talker, batches(step)).total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    clips = said_by("own", half)
+
+    assert nearest_voice(talker, clips) == "bob"
+    config = dataclasses.replace(SMALL_TALKER, voices=("ann", "bob", "own"))
+    embeddings = with_voice(talker, config, "bob").talker.text_embedding.weight
+    first = len(config.characters)
+    assert torch.equal(embeddings[first + 2], embeddings[first + 1])
+    assert not torch.equal(embeddings[first + 2], embeddings[first])

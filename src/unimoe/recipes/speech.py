@@ -13,7 +13,7 @@ Source: paper 2.4; design of the mini model (docs/sources.md#mini).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ class SpeechRecipe:
         return _material_of(model, spoken["train"], spoken["validation"], plan)
 
     def _voice_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
-        """The talker with one voice more, which begins as the first one's."""
+        """The talker with one voice more, which begins as that which fits its clips best."""
         speaker, aligner = _finished_speaker(runs), self._learned_codec(runs).aligner
         readings = voice_clips(runs / CLIPS, OWN_VOICE)
         config = dataclasses.replace(
@@ -160,7 +160,8 @@ class SpeechRecipe:
         kept.parent.mkdir(parents=True, exist_ok=True)
         spoken = list(spoken_codes(readings, speaker.codec, aligner, kept).sentences())
         held_out = max(1, len(spoken) // 10)
-        model = with_voice(speaker.talker, config)
+        like = nearest_voice(speaker.talker, spoken[:_NUM_HEARD])
+        model = with_voice(speaker.talker, config, like)
         return _material_of(model, spoken[held_out:], spoken[:held_out], plan)
 
     def _learned_codec(self, runs: Path) -> LearningCodec:
@@ -182,14 +183,25 @@ def _take_alike(model: nn.Module, path: Path) -> None:
             own.copy_(former[name])
 
 
-def with_voice(talker: TimedTalker, config: TimedTalkerConfig) -> TimedTalker:
-    """The same talker under a configuration with one voice more, which speaks as the first."""
+def with_voice(talker: TimedTalker, config: TimedTalkerConfig, like: str) -> TimedTalker:
+    """The same talker under a configuration with one voice more, which speaks as another does."""
     model = TimedTalker(config)
     model.load_state_dict(talker.state_dict())
     embeddings = model.talker.text_embedding.weight.data
     first = len(config.characters)
-    embeddings[first + len(config.voices) - 1] = embeddings[first]
+    embeddings[first + len(config.voices) - 1] = embeddings[first + config.voices.index(like)]
     return model
+
+
+@torch.no_grad()
+def nearest_voice(talker: TimedTalker, spoken: Sequence[Spoken]) -> str:
+    """The voice of the talker to which these sentences are the likeliest."""
+    losses = {}
+    for voice in talker.config.voices:
+        said = [each._replace(reading=each.reading._replace(voice=voice)) for each in spoken]
+        batch = TalkerBatches(said, talker.config, len(said), 0)(0)
+        losses[voice] = talker_objective(talker.eval(), batch).parts["codes"]
+    return min(losses, key=losses.__getitem__)
 
 
 def voice_clips(folder: Path, voice: str) -> list[Reading]:
