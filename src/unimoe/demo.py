@@ -65,8 +65,10 @@ TOUR = (
     Question("Transcribe the speech.", audio="note.flac"),
     Question("What do you hear?", audio="bell.flac"),
     Question("In which direction does the circle move?", video="ball.mp4"),
+    Question("Make the red circle green.", image="scene.png", audio="ask.flac", is_drawn=True),
     Question("Draw a strawberry.", is_drawn=True),
 )
+"""The last but one is asked all at once: words, a spoken question and a picture."""
 
 
 def tour(model: OmniInference) -> Iterator[Answered]:

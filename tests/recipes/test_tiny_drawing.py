@@ -183,6 +183,14 @@ def test_a_picture_given_is_what_drawing_begins_with(session: OmniInference) -> 
     assert (begun != other).any()
 
 
+def test_an_answer_beside_words_is_not_drawn_from(session: OmniInference) -> None:
+    options = {"output_form": ("text", "image"), "steps": 2, "seed": 1}
+    short = session.chat("Draw red.", max_new_tokens=1, **options)
+    longer = session.chat("Draw red.", max_new_tokens=6, **options)
+    assert short.text != longer.text
+    assert (short.image.pixels == longer.image.pixels).all()
+
+
 def test_speech_comes_between_the_steps_of_a_picture(session: OmniInference) -> None:
     events = list(session.stream("Draw red.", output_form=ALL, max_new_tokens=8, steps=80, seed=1))
     kinds = [type(event).__name__ for event in events]

@@ -384,7 +384,11 @@ class _Painting:
         self._image = images[-1] if images else None
 
     def drawn(self, answer: str) -> Iterator[ImageProgress | Drawing]:
-        """Progress, and last the picture; of the answer alone where the question was spoken."""
+        """Progress, and last the picture: of the words, or of the answer where all was spoken.
+
+        An answer beside words is not drawn from: mini, asked to paint a monkey, says "No.", and
+        with that for a thought it painted none.
+        """
         from unimoe.infer.drawing import draw
 
         session, options = self._session, self._options
@@ -394,7 +398,6 @@ class _Painting:
             session.drawn_by(),
             self._words or answer,
             self._image,
-            thought=answer if self._words else "",
             steps=options.steps,
             guidance_scale=options.guidance_scale,
             seed=self._seed,
