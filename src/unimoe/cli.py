@@ -217,7 +217,7 @@ def draw(
         str, typer.Option(metavar="TEXT", help="What the model says before it draws.")
     ] = "",
     steps: Annotated[int, typer.Option(min=1, help="From noise to picture.")] = 15,
-    guidance_scale: Annotated[float, typer.Option(help="Above 1 follows the words closer.")] = 3.0,
+    guidance_scale: Annotated[float, typer.Option(help="Above 1 follows the words closer.")] = 2.0,
     image_guidance_scale: Annotated[
         float, typer.Option(help="Above 1 follows the given picture closer.")
     ] = 1.0,

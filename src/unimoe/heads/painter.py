@@ -145,7 +145,7 @@ class Painter(nn.Module):
         source: Picture | None = None,
         *,
         steps: int = DEFAULT_STEPS,
-        guidance_scale: float = 3.0,
+        guidance_scale: float = 2.0,
         image_guidance_scale: float = 1.0,
         method: Method = "heun",
         seed: int = 0,

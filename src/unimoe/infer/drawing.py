@@ -116,7 +116,7 @@ def draw(
     *,
     thought: str = "",
     steps: int = DEFAULT_STEPS,
-    guidance_scale: float = 3.0,
+    guidance_scale: float = 2.0,
     image_guidance_scale: float = 1.0,
     seed: int = 0,
 ) -> Iterator[ImageProgress | Picture]:

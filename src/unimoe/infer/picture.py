@@ -26,7 +26,7 @@ class DrawingOptions:
 
     steps: int = 15
     """From noise to picture."""
-    guidance_scale: float = 3.0
+    guidance_scale: float = 2.0
     """1 follows the words as they are; above, away from what would be drawn without them."""
 
     def __post_init__(self) -> None:

@@ -183,7 +183,7 @@ class OmniInference:
         sentence_split_threshold: int = DEFAULT_MAX_CHARACTERS,
         long_form: bool = True,
         steps: int = 15,
-        guidance_scale: float = 3.0,
+        guidance_scale: float = 2.0,
     ) -> AnswerEvents:
         """The answer as it grows, then its usage; closing the iterator cancels the rest.
 
