@@ -40,7 +40,7 @@ class MiniArtist:
     def rebuild(self, picture: Picture) -> Picture:
         """A picture to latents and back."""
         vae = self._painter.vae
-        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+        pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
         rebuilt = vae.decode(vae.encode(pixels))[0].permute(1, 2, 0)
         return (255 * rebuilt).round().to(torch.uint8).numpy()
 
