@@ -81,7 +81,7 @@ def test_features_of_any_number_of_states_have_the_widths_of_the_dit(head: TaskD
 def test_branches_are_full_image_alone_and_neither(head: TaskDiT) -> None:
     features = head.features(**states_of(2))
     source, noise, blank = source_of(2), torch.randn(2, 4, 8, 12), torch.randn(24)
-    branches = guidance_branches(features, source, noise, blank)
+    branches = guidance_branches(features, source, source, noise, blank)
     full, image, empty = (
         tuple(part.unflatten(0, (3, 2))[branch] for part in branches) for branch in range(3)
     )
@@ -121,10 +121,20 @@ def test_batch_of_two_equals_two_single_runs(head: TaskDiT) -> None:
         torch.testing.assert_close(both[one], alone, rtol=1e-4, atol=1e-4)
 
 
+def test_the_branch_without_a_prompt_may_have_a_source_of_its_own(head: TaskDiT) -> None:
+    features = head.features(**states_of(1))
+    source, other = source_of(1), torch.zeros(1, 4, 8, 12)
+
+    branches = guidance_branches(features, source, other, source, None)
+
+    assert torch.equal(branches.source, torch.cat([source, other, source]))
+
+
 def test_zeros_as_blank_prompt_are_the_default(head: TaskDiT) -> None:
     features = head.features(**states_of(1))
-    default = guidance_branches(features, source_of(1), source_of(1), None)
-    zeros = guidance_branches(features, source_of(1), source_of(1), torch.zeros(24))
+    source = source_of(1)
+    default = guidance_branches(features, source, source, source, None)
+    zeros = guidance_branches(features, source, source, source, torch.zeros(24))
     assert torch.equal(default.prompt, zeros.prompt)
 
 
