@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -63,6 +64,17 @@ PAINTER_OF_MINI = PainterConfig(
 
 def mini_drawing() -> DrawingRecipe:
     """Autoencoder, projector and DiT of mini."""
+    decoder = HeadPlan(
+        steps=3000,
+        batch_size=16,
+        learns={"decoder.*": 1.0},
+        lr=1.5e-3,
+        warmup_steps=50,
+        final_lr_fraction=0.05,
+        ema_decay=0.99,
+        save_every=50,
+        evaluate_every=200,
+    )
     return DrawingRecipe(
         config=PAINTER_OF_MINI,
         reader=lambda runs: _reader(),
@@ -70,38 +82,16 @@ def mini_drawing() -> DrawingRecipe:
         tasks=lambda runs, split: read_manifest(_sets() / "drawing_tasks" / f"{split}.jsonl"),
         prepared=lambda runs: cache_directory() / "prepared" / "drawing",
         shares=SHARES,
-        vae_plan=HeadPlan(
-            steps=3000,
-            batch_size=16,
-            learns={"decoder.*": 1.0},
-            lr=1.5e-3,
-            warmup_steps=50,
-            final_lr_fraction=0.05,
-            ema_decay=0.99,
-            save_every=50,
-            evaluate_every=100,
+        vae_plan=decoder,
+        draft_plan=replace(
+            decoder, steps=2000, batch_size=256, learns={"draft.*": 1.0}, lr=1e-3, save_every=250
         ),
-        draft_plan=HeadPlan(
-            steps=1500,
-            batch_size=256,
-            learns={"draft.*": 1.0},
-            lr=1e-3,
-            warmup_steps=100,
-            final_lr_fraction=0.02,
-            ema_decay=0.99,
-            save_every=250,
-            evaluate_every=250,
-        ),
-        image_plan=HeadPlan(
-            steps=3000,
+        image_plan=replace(
+            decoder,
             batch_size=32,
             learns={"projector.*": 1.0, "dit.*": 1.0},
             lr=1e-3,
-            warmup_steps=50,
-            final_lr_fraction=0.05,
             ema_decay=0.995,
-            save_every=50,
-            evaluate_every=200,
         ),
     )
 
