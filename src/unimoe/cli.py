@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from unimoe.config import DRAWING_GUIDANCE, DRAWING_STEPS
 from unimoe.errors import ConfigError, PartsError, RequestError, UnimoeError
 
 if TYPE_CHECKING:
@@ -216,8 +217,10 @@ def draw(
     thought: Annotated[
         str, typer.Option(metavar="TEXT", help="What the model says before it draws.")
     ] = "",
-    steps: Annotated[int, typer.Option(min=1, help="From noise to picture.")] = 15,
-    guidance_scale: Annotated[float, typer.Option(help="Above 1 follows the words closer.")] = 2.0,
+    steps: Annotated[int, typer.Option(min=1, help="From noise to picture.")] = DRAWING_STEPS,
+    guidance_scale: Annotated[
+        float, typer.Option(help="Above 1 follows the words closer.")
+    ] = DRAWING_GUIDANCE,
     image_guidance_scale: Annotated[
         float, typer.Option(help="Above 1 follows the given picture closer.")
     ] = 1.0,

@@ -624,6 +624,10 @@ class GuidanceConfig:
         )
 
 
+DRAWING_STEPS, DRAWING_GUIDANCE = 15, 2.0
+"""How mini draws unless it is told otherwise: steps of Heun's method, scale of the words."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VAEConfig:
     """The autoencoder between pictures and the latents that the DiT draws."""

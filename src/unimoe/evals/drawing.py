@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -42,6 +43,7 @@ from unimoe.evals.restored import (
     lines_followed,
     psnr_db,
 )
+from unimoe.evals.run import Progress
 from unimoe.evals.scene_check import fills_depth, is_as_asked
 from unimoe.evals.suite import EvalOptions, Suite, wanted_names
 from unimoe.media.image import load_image
@@ -96,6 +98,13 @@ class Drawn(NamedTuple):
         return self.sample.traits[name]
 
 
+class Familiar(NamedTuple):
+    """Drawings that judges are fitted to."""
+
+    samples: list[OmniSample]
+    features: Float[Tensor, "drawings features"]
+
+
 class DrawingEval:
     """One evaluation of one artist; its methods are what can be measured.
 
@@ -104,16 +113,22 @@ class DrawingEval:
         options: where the data is, and how much of it is asked.
         folder: of the evaluation; sheets are saved there.
         network: gives the judges their features.
+        progress: told about every picture of a task.
 
     Raises:
         DataError: the data set is missing.
     """
 
     def __init__(
-        self, artist: Artist, options: EvalOptions, folder: EvalFolder, network: EfficientNetLite
+        self,
+        artist: Artist,
+        options: EvalOptions,
+        folder: EvalFolder,
+        network: EfficientNetLite,
+        progress: Progress | None = None,
     ) -> None:
         self._artist, self._options, self._folder = artist, options, folder
-        self._network = network
+        self._network, self._progress = network, progress
         self._test = read_manifest(options.data / DATASET / "test.jsonl")
         self._training = read_manifest(options.data / DATASET / "train.jsonl")
 
@@ -134,7 +149,7 @@ class DrawingEval:
     def drawn_names(self) -> list[Figure]:
         """Things by their name, and such as were thought of in words before."""
         drawn, thoughts = self._drawn("names"), self._drawn("thoughts")
-        judge, fitted = self._judge_of("concept")
+        judge, fitted = self._judge_of("concept"), self._familiar.features
         features, real = (
             self._features(d.picture for d in drawn),
             self._features(d.wanted for d in drawn),
@@ -248,7 +263,7 @@ class DrawingEval:
     def redrawn(self) -> list[Figure]:
         """In another style, from lines, from a map of depths."""
         restyled, outlined, behind = (self._drawn(task) for task in ("style", "edges", "depth"))
-        judge, _ = self._judge_of("style")
+        judge = self._judge_of("style")
         asked = [each.trait("style") for each in restyled]
         made, real = (
             judge.named(self._features(pictures))
@@ -315,8 +330,9 @@ class DrawingEval:
         return found
 
     def _drawn(self, task: str) -> list[Drawn]:
-        found = []
-        for sample in self._samples(task):
+        found: list[Drawn] = []
+        samples = self._samples(task)
+        for sample in samples:
             *given, wanted = (
                 load_image(media_file(self._test.folder, path)) for path in sample.images
             )
@@ -326,15 +342,21 @@ class DrawingEval:
             source = given[0] if given else None
             picture = self._artist.draw(asked, thought, source)
             found.append(Drawn(sample, source, wanted, picture))
+            if self._progress is not None:
+                self._progress(task, len(found), len(samples))
         return found
 
-    def _judge_of(self, trait: str) -> tuple[NameJudge, Float[Tensor, "drawings features"]]:
-        """Fitted to a trait of the familiar things as they are in training; and their features."""
-        shown = {s.images[-1]: s.traits[trait] for s in self._training if s.task == "names"}
-        features = self._features(
-            load_image(media_file(self._training.folder, path)) for path in shown
-        )
-        return NameJudge(features, list(shown.values())), features
+    def _judge_of(self, trait: str) -> NameJudge:
+        """Fitted to a trait of the familiar things."""
+        samples, features = self._familiar
+        return NameJudge(features, [sample.traits[trait] for sample in samples])
+
+    @cached_property
+    def _familiar(self) -> Familiar:
+        """Every picture of `names` in training, once."""
+        shown = {s.images[-1]: s for s in self._training if s.task == "names"}
+        pictures = (load_image(media_file(self._training.folder, path)) for path in shown)
+        return Familiar([*shown.values()], self._features(pictures))
 
     def _features(self, pictures: Iterable[Picture]) -> Float[Tensor, "drawings features"]:
         stacked = torch.from_numpy(np.stack(list(pictures)))
@@ -368,6 +390,8 @@ def evaluate_drawing(
     options: EvalOptions,
     folder: EvalFolder,
     network: Callable[[], EfficientNetLite],
+    *,
+    progress: Progress | None = None,
 ) -> None:
     """Measure what is wanted of an artist, and note it in a folder that was begun.
 
@@ -377,6 +401,7 @@ def evaluate_drawing(
         options: which of them, and how much.
         folder: of the evaluation.
         network: fetches the network of the judges, if anything is left to measure.
+        progress: as of `DrawingEval`.
 
     Raises:
         DataError: the data set is missing.
@@ -388,7 +413,7 @@ def evaluate_drawing(
         if name in MEASURES and folder.result(name) is None
     ]
     if left:
-        own = DrawingEval(artist, options, folder, network())
+        own = DrawingEval(artist, options, folder, network(), progress)
         for name in left:
             folder.write_result(name, [figure_json(figure) for figure in MEASURES[name](own)])
 

@@ -38,8 +38,6 @@ _SIDES = {
 }
 _COLOUR = re.compile("|".join(COLOURS))
 _SIDE = re.compile("|".join(_SIDES))
-
-
 _LEAST_SHARE_IN_DEPTH = 0.7
 _NEAR, _FAR = 192, 64
 """Greys of a depth map: above the first is the nearer thing, from the second on the farther."""

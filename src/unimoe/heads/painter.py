@@ -24,7 +24,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unimoe.config import GuidanceConfig, PainterConfig
+from unimoe.config import DRAWING_GUIDANCE, DRAWING_STEPS, GuidanceConfig, PainterConfig
 from unimoe.errors import RequestError
 from unimoe.heads.dit import DiT
 from unimoe.heads.flow import NUM_BRANCHES, ImageProgress, Method
@@ -33,7 +33,6 @@ from unimoe.heads.vae import PictureVAE
 
 PAINTER = "painter"
 """Name of the files that hold it (`head_files`)."""
-DEFAULT_STEPS = 15
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
@@ -57,11 +56,17 @@ class Draft(nn.Module):
         gathered = functional.gelu(self.gather(normal.flatten(1)))
         return functional.gelu(self.widen(gathered))
 
+    def drawn(
+        self, understood: Float[Tensor, "batch draft_width"]
+    ) -> Float[Tensor, "batch channels rows columns"]:
+        """The draft of what was understood."""
+        return torch.unflatten(self.out(understood), -1, self.shape)
+
     def forward(
         self, normal: Float[Tensor, "batch places core_width"]
     ) -> Float[Tensor, "batch channels rows columns"]:
         """The draft."""
-        return torch.unflatten(self.out(self.understood(normal)), -1, self.shape)
+        return self.drawn(self.understood(normal))
 
 
 class StateProjector(nn.Module):
@@ -130,7 +135,7 @@ class Painter(nn.Module):
         prompt, task = self.projector(normal, understood)
         dit = self.config.dit
         image = prompt.new_zeros(len(prompt), dit.num_kept_tokens, dit.image_width)
-        return Asked(TaskFeatures(prompt, task, image), self.draft(normal))
+        return Asked(TaskFeatures(prompt, task, image), self.draft.drawn(understood))
 
     def blank_source(self, batch: int) -> Float[Tensor, "batch channels rows columns"]:
         """Latents of a white picture, which stands where there is neither source nor prompt."""
@@ -144,8 +149,8 @@ class Painter(nn.Module):
         task_states: Float[Tensor, "1 core_width"],
         source: Picture | None = None,
         *,
-        steps: int = DEFAULT_STEPS,
-        guidance_scale: float = 2.0,
+        steps: int = DRAWING_STEPS,
+        guidance_scale: float = DRAWING_GUIDANCE,
         image_guidance_scale: float = 1.0,
         method: Method = "heun",
         seed: int = 0,
@@ -159,7 +164,7 @@ class Painter(nn.Module):
             steps: from noise to picture.
             guidance_scale: 1 follows the words as they are; above, away from drawing without them.
             image_guidance_scale: likewise of the source picture.
-            method: of the steps, as in `flow_states`.
+            method: of the steps, as in `guided_states`.
             seed: of the noise; the same one gives the same picture.
 
         Raises:
@@ -192,8 +197,20 @@ class Painter(nn.Module):
         for step, state in enumerate(states):
             latents = state
             yield ImageProgress(step, steps)
+        yield self._picture(latents)
+
+    @torch.no_grad()
+    def rebuilt(self, picture: Picture) -> Picture:
+        """A picture to latents and back.
+
+        Raises:
+            RequestError: it has another size.
+        """
+        return self._picture(self._latents(picture))
+
+    def _picture(self, latents: Float[Tensor, "1 channels rows columns"]) -> Picture:
         pixels = self.vae.decode(latents)[0].permute(1, 2, 0)
-        yield (255 * pixels).round().to(torch.uint8).cpu().numpy()
+        return (255 * pixels).round().to(torch.uint8).cpu().numpy()
 
     def _latents(self, source: Picture) -> Float[Tensor, "1 channels rows columns"]:
         side = self.config.picture_side

@@ -19,11 +19,11 @@ from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor
 
-from unimoe.config import PainterConfig
+from unimoe.config import DRAWING_GUIDANCE, DRAWING_STEPS, PainterConfig
 from unimoe.errors import RequestError
 from unimoe.heads.flow import ImageProgress
 from unimoe.heads.head_files import read_head
-from unimoe.heads.painter import DEFAULT_STEPS, PAINTER, Painter, Picture
+from unimoe.heads.painter import PAINTER, Painter, Picture
 from unimoe.media.image import ImageSource, load_image
 from unimoe.model.omni import OmniModel
 from unimoe.tokens.message import message
@@ -115,8 +115,8 @@ def draw(
     image: ImageSource | None = None,
     *,
     thought: str = "",
-    steps: int = DEFAULT_STEPS,
-    guidance_scale: float = 2.0,
+    steps: int = DRAWING_STEPS,
+    guidance_scale: float = DRAWING_GUIDANCE,
     image_guidance_scale: float = 1.0,
     seed: int = 0,
 ) -> Iterator[ImageProgress | Picture]:

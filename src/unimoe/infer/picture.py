@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from unimoe.config import DRAWING_GUIDANCE, DRAWING_STEPS
 from unimoe.errors import MediaError
 from unimoe.infer.sampling import check_number
 
@@ -24,9 +25,9 @@ class DrawingOptions:
         RequestError: a value is out of range.
     """
 
-    steps: int = 15
+    steps: int = DRAWING_STEPS
     """From noise to picture."""
-    guidance_scale: float = 2.0
+    guidance_scale: float = DRAWING_GUIDANCE
     """1 follows the words as they are; above, away from what would be drawn without them."""
 
     def __post_init__(self) -> None:

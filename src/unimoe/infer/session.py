@@ -17,7 +17,7 @@ import torch
 from unimoe.checkpoint.directory import read_config
 from unimoe.checkpoint.mini import mini_directory
 from unimoe.checkpoint.weights import load_model, tensor_report
-from unimoe.config import MediaLimits, PainterConfig
+from unimoe.config import DRAWING_GUIDANCE, DRAWING_STEPS, MediaLimits, PainterConfig
 from unimoe.errors import CheckpointError, RequestError
 from unimoe.heads.flow import ImageProgress
 from unimoe.heads.head_files import read_head
@@ -182,8 +182,8 @@ class OmniInference:
         pace: float = 1.0,
         sentence_split_threshold: int = DEFAULT_MAX_CHARACTERS,
         long_form: bool = True,
-        steps: int = 15,
-        guidance_scale: float = 2.0,
+        steps: int = DRAWING_STEPS,
+        guidance_scale: float = DRAWING_GUIDANCE,
     ) -> AnswerEvents:
         """The answer as it grows, then its usage; closing the iterator cancels the rest.
 

