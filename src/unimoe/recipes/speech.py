@@ -197,10 +197,11 @@ def with_voice(talker: TimedTalker, config: TimedTalkerConfig, like: str) -> Tim
 def nearest_voice(talker: TimedTalker, spoken: Sequence[Spoken]) -> str:
     """The voice of the talker to which these sentences are the likeliest."""
     losses = {}
+    talker.eval()
     for voice in talker.config.voices:
         said = [each._replace(reading=each.reading._replace(voice=voice)) for each in spoken]
         batch = TalkerBatches(said, talker.config, len(said), 0)(0)
-        losses[voice] = talker_objective(talker.eval(), batch).parts["codes"]
+        losses[voice] = talker_objective(talker, batch).parts["codes"]
     return min(losses, key=losses.__getitem__)
 
 
