@@ -1,11 +1,13 @@
+import random
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.data.build.drawn_parts import write_styles
 from unimoe.data import Manifest, read_manifest
 from unimoe.data.build.drawings import HELD_OUT_STYLES
-from unimoe.data.build.naming import build_naming
+from unimoe.data.build.naming import _redrawn, build_naming
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +62,34 @@ def test_the_same_seed_gives_the_same_set(
     build_naming(sources, tmp_path / "again", scale=0.02)
 
     assert (tmp_path / "again/train.jsonl").read_text() == (built / "train.jsonl").read_text()
+
+
+def test_a_drawing_is_learnt_in_ten_looks_and_its_colour_asked_where_it_shows(built: Path) -> None:
+    samples = list(_split(built, "train"))
+    pictures: dict[str, set[str]] = {}
+    for sample in samples:
+        pictures.setdefault(sample.traits["drawing"], set()).update(sample.images)
+        is_of_other_tones = sample.id.endswith(" 8")
+        asked = [turn.text for turn in sample.conversations[::2]]
+        assert not (is_of_other_tones and any("olor" in question for question in asked))
+
+    assert {len(found) for found in pictures.values()} == {10}
+    assert any("olor" in turn.text for sample in samples for turn in sample.conversations)
+
+
+def test_redrawing_keeps_the_outline_but_for_stretching_and_softness() -> None:
+    sprite = Image.new("RGBA", (60, 60), (0, 0, 0, 0))
+    sprite.paste((200, 40, 30, 255), (10, 20, 50, 40))
+    for number in range(5):
+        plain = _redrawn(sprite, number, random.Random(0))
+        assert (plain == sprite) == (number != 2)
+    outlined, flat, tones = (_redrawn(sprite, n, random.Random(1)) for n in (2, 6, 8))
+    assert outlined.getpixel((10, 30))[:3] == (20, 20, 20)
+    assert sprite.size not in (flat.size, tones.size)
+    red, green, blue, alpha = tones.getpixel((tones.width // 2, tones.height // 2))
+    assert alpha == 255
+    assert (red, green, blue) != (200, 40, 30)
+    bounds = flat.getchannel("A").point(lambda level: 255 * (level > 127)).getbbox()
+    assert bounds is not None
+    left, top, right, bottom = bounds
+    assert abs((right - left) / (bottom - top) / 2 - flat.width / flat.height) < 0.3

@@ -57,8 +57,11 @@ _KIND_ANSWERS = {
 _MIRRORED = ("animal", "plant", "food", "vehicle")
 _RATIOS = SplitRatios(train=0.95, validation=0.05, test=0.0)
 _DRAWN_PIXELS = 256
-_TRAINING_PICTURES = 5
-_OUTLINED = 2  # of the training pictures, by number
+_TRAINING_PICTURES = 10
+# Training pictures by number, redrawn as other hands might have: the test's styles are none of
+# those learnt from.
+_OUTLINED, _FLAT, _OTHER_TONES, _SOFT = (2, 7), (6,), (8,), (9,)
+_STRETCHED = range(5, 10)
 
 _CARD = DataCard(
     subject="A drawing of one of 540 things: animals, food, plants, vehicles, tools, clothes and "
@@ -72,9 +75,11 @@ _CARD = DataCard(
     split_rule="All drawings of Twemoji and of OpenMoji are the test. Of the others one in twenty, "
     "by the hash of style and emoji, is validation. Clip-art is for training only.",
     notes="Drawings are turned by up to 12 degrees, some mirrored, of 45 to 95 % of the picture, "
-    "on white, plain or graded backgrounds that they stand out from; one of the five training "
-    "pictures of a drawing is redrawn in few colours with dark outlines. Some concepts overlap "
-    "(a taxi is a car, a pigeon a dove): synonyms accept what a person would.",
+    "on white, plain or graded backgrounds that they stand out from. Of ten training pictures of "
+    "a drawing two are redrawn in few colours with dark outlines, one in few colours, one in other "
+    "tones (its colour is not asked), one softened; the last five are stretched by up to a "
+    "quarter. Some concepts overlap (a taxi is a car, a pigeon a dove): synonyms accept what a "
+    "person would.",
 )
 
 
@@ -114,9 +119,10 @@ def build_naming(
             for number in range(_TRAINING_PICTURES if split == "train" else 1):
                 key = f"{drawing.style} {drawing.key} {number}"
                 rng = random.Random(f"{seed} {key}")
-                shown = _outlined(drawing.sprite) if number == _OUTLINED else drawing.sprite
-                path = writer.image(key, _picture(drawing._replace(sprite=shown), rng))
-                asked = _questions(drawing, concepts, split, rng)
+                shown = drawing._replace(sprite=_redrawn(drawing.sprite, number, rng))
+                path = writer.image(key, _picture(shown, rng))
+                shows_colour = drawing.style != OPENCLIPART and number not in _OTHER_TONES
+                asked = _questions(drawing.concept, concepts, split, rng, shows_colour=shows_colour)
                 writer.add(split, _sample(key, path, drawing, asked))
         writer.close(_CARD)
 
@@ -145,10 +151,46 @@ def _split(drawing: Drawing, seed: int) -> Split:
     return split_of(f"{drawing.style} {drawing.key}", seed, _RATIOS)
 
 
+def _redrawn(sprite: Image.Image, number: int, rng: random.Random) -> Image.Image:
+    """As the picture of that number shows it."""
+    if number in _OUTLINED:
+        sprite = _outlined(sprite)
+    if number in _FLAT:
+        sprite = _with_alpha_of(sprite, _few_colours(sprite))
+    if number in _OTHER_TONES:
+        sprite = _with_alpha_of(sprite, _in_other_tones(sprite, rng))
+    if number in _SOFT:
+        sprite = sprite.filter(ImageFilter.GaussianBlur(rng.uniform(2, 5)))
+    if number in _STRETCHED:
+        ratio = rng.uniform(0.8, 1.25)
+        width, height = sprite.size
+        sprite = sprite.resize((round(width * min(1, ratio)), round(height / max(1, ratio))))
+    return sprite
+
+
+def _with_alpha_of(sprite: Image.Image, colours: Image.Image) -> Image.Image:
+    colours.putalpha(sprite.getchannel("A"))
+    return colours
+
+
+def _few_colours(sprite: Image.Image) -> Image.Image:
+    return ImageOps.posterize(sprite.convert("RGB").filter(ImageFilter.MedianFilter(5)), 3)
+
+
+def _in_other_tones(sprite: Image.Image, rng: random.Random) -> Image.Image:
+    """Hues turned by up to an eighth of the circle, colours stronger or weaker."""
+    hue, saturation, value = sprite.convert("RGB").convert("HSV").split()
+    turn = rng.randint(-32, 32)
+    strength = rng.uniform(0.6, 1.3)
+    hue = hue.point(lambda level: (level + turn) % 256)
+    saturation = saturation.point(lambda level: min(255, round(level * strength)))
+    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+
+
 def _outlined(sprite: Image.Image) -> Image.Image:
     """The same in few colours, with dark lines where colours meet and around it."""
     alpha = sprite.getchannel("A")
-    flat = ImageOps.posterize(sprite.convert("RGB").filter(ImageFilter.MedianFilter(5)), 3)
+    flat = _few_colours(sprite)
     within = flat.convert("L").filter(ImageFilter.FIND_EDGES).point(lambda x: 255 * (x > 40))
     around = alpha.filter(ImageFilter.FIND_EDGES).point(lambda x: 255 * (x > 60))
     lines = ImageChops.lighter(within, around).filter(ImageFilter.MaxFilter(5))
@@ -170,10 +212,14 @@ def _picture(drawing: Drawing, rng: random.Random) -> Image.Image:
 
 
 def _questions(
-    drawing: Drawing, concepts: Sequence[Concept], split: Split, rng: random.Random
+    concept: Concept,
+    concepts: Sequence[Concept],
+    split: Split,
+    rng: random.Random,
+    *,
+    shows_colour: bool,
 ) -> list[Asked]:
     """The name alone to be judged by; more to learn from, the name not always first."""
-    concept = drawing.concept
     name = Asked(rng.choice(NAME_QUESTIONS), f"{capital(concept.phrase)}.", concept.names, "name")
     if split != "train":
         return [name]
@@ -181,7 +227,7 @@ def _questions(
     if concept.category in _KIND_ANSWERS and rng.random() < 0.4:
         answer = _KIND_ANSWERS[concept.category]
         asked.append(Asked(rng.choice(_KIND_QUESTIONS), answer, (answer,), "kind"))
-    colour = concept.colour if drawing.style != OPENCLIPART else None
+    colour = concept.colour if shows_colour else None
     if colour and rng.random() < 0.6:
         asked.append(short(rng.choice(_COLOUR_QUESTIONS), colour, "colour"))
     if rng.random() < 0.4:

@@ -29,7 +29,7 @@ from unimoe.parts import fetch, part
 TASK = "ocr"
 PARTS = ("fonts", "wordnet")
 HELD_OUT_FAMILIES = ("Cabin", "Old Standard TT")
-_NUM_PICTURES: dict[Split, int] = {"train": 6_000, "validation": 150, "test": 600}
+_NUM_PICTURES: dict[Split, int] = {"train": 18_000, "validation": 150, "test": 600}
 _QUESTIONS = (
     "What does it say?",
     "What is written here?",

@@ -21,7 +21,7 @@ from unimoe.data.build.scene_questions import KINDS, caption_of, places_of, ques
 from unimoe.parts import fetch, part
 
 TASK = "scenes"
-_NUM_PICTURES: dict[Split, int] = {"train": 12_000, "validation": 300, "test": 1000}
+_NUM_PICTURES: dict[Split, int] = {"train": 18_000, "validation": 300, "test": 1000}
 _TRAINING_TURNS = 5
 _CAPTION_SHARE = 0.3
 
