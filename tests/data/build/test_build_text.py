@@ -33,6 +33,21 @@ def test_training_asks_several_questions_and_the_test_one(splits):
     assert turns["test"] == {2}
 
 
+def test_a_request_for_a_picture_is_answered_by_what_it_shows(splits):
+    found = [s for s in splits["train"] + splits["test"] if s.task == "drawing"]
+    shown = [
+        (asked.text, said.text)
+        for sample in found
+        for asked, said in zip(sample.conversations[::2], sample.conversations[1::2], strict=True)
+    ]
+
+    assert len(shown) > 20
+    for asked, said in shown:
+        thing = said.removeprefix("Here is ").removesuffix(".")
+        assert thing in asked
+        assert "Can you paint" not in asked  # the painter's test asks so
+
+
 def test_prose_is_a_test_split_of_whole_paragraphs(tmp_path):
     page = tmp_path / "docs/usr/share/doc/debian/FAQ/a.en.html"
     page.parent.mkdir(parents=True)

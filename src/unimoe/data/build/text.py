@@ -1,5 +1,7 @@
 """Words alone: chat, meanings of words, facts and sums, to keep the ability of the language core.
 
+Also what is said when a picture is asked for: the painter draws of the question, the core answers.
+
 In:  folders of the parts `wordnet` and `chatterbot`; facts and sums made here.
 Out: a data set. In training short questions stand three in a conversation. Sums and stories are
      task "reasoning": their answers can be checked, for rewards too.
@@ -12,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
+from unimoe.data.build.canvas import COLOURS, SHAPES
 from unimoe.data.build.corpora import (
     Dialogue,
     Gloss,
@@ -19,7 +22,9 @@ from unimoe.data.build.corpora import (
     read_glosses,
     read_opposites,
 )
-from unimoe.data.build.drawings import read_concepts
+from unimoe.data.build.drawing_scenes import article
+from unimoe.data.build.drawing_tasks import NAME_PROMPTS
+from unimoe.data.build.drawings import Concept, read_concepts
 from unimoe.data.build.facts import comparisons, kinds, opposites, orders, stories, sums
 from unimoe.data.build.questions import Asked, capital
 from unimoe.data.build.sentences import split_of_sentence, words_of
@@ -30,12 +35,12 @@ from unimoe.data.writer import DatasetWriter
 from unimoe.parts import fetch, part
 
 _PARTS = ("wordnet", "chatterbot")
-_TURNS_OF_TASK = {"chat": 1, "definition": 2, "fact": 3, "reasoning": 3}
+_TURNS_OF_TASK = {"chat": 1, "definition": 2, "fact": 3, "reasoning": 3, "drawing": 2}
 # Questions of each task in a split, where there are so many.
 _MOST: Mapping[Split, Mapping[str, int]] = {
-    "train": {"chat": 2000, "definition": 2400, "fact": 3000, "reasoning": 4200},
-    "validation": {"chat": 40, "definition": 40, "fact": 40, "reasoning": 60},
-    "test": {"chat": 100, "definition": 100, "fact": 100, "reasoning": 200},
+    "train": {"chat": 2000, "definition": 2400, "fact": 3000, "reasoning": 4200, "drawing": 800},
+    "validation": {"chat": 40, "definition": 40, "fact": 40, "reasoning": 60, "drawing": 20},
+    "test": {"chat": 100, "definition": 100, "fact": 100, "reasoning": 200, "drawing": 40},
 }
 _NUM_SUMS, _NUM_STORIES, _NUM_COMPARISONS = 2400, 2600, 500
 _MAX_ANSWER_WORDS, _MAX_DEFINITION_WORDS = 45, 18
@@ -43,7 +48,8 @@ _DEFINITION_QUESTIONS = ('What does "{}" mean?', 'What is the meaning of "{}"?',
 
 _CARD = DataCard(
     subject="Questions in words and their answers: chat, meanings of words, facts about days, "
-    "letters, opposites and things, and sums that can be checked.",
+    "letters, opposites and things, sums that can be checked, and requests for a picture, to which "
+    "the answer says what it shows.",
     source="chatterbot-corpus 1.3.3 (chat), WordNet 3.0 (definitions, opposites), the concepts of "
     "the drawings (kinds and colours of things), calculations made by the builder.",
     licence="chatterbot-corpus BSD; WordNet licence; the rest is ours.",
@@ -75,6 +81,7 @@ def build_text(
         "definition": list(definitions(read_glosses(sources["wordnet"]))),
         "fact": typed_facts(sources, seed=seed),
         "reasoning": _reasoning(seed),
+        "drawing": list(drawing_requests(read_concepts())),
     }
     with DatasetWriter(folder, "text", seed, disjoint=["question"]) as writer:
         for task, questions in asked.items():
@@ -116,6 +123,15 @@ def typed_facts(sources: Mapping[str, Path], *, seed: int = 0) -> list[Asked]:
     rng = random.Random(f"{seed} kinds")
     pairs = read_opposites(sources["wordnet"])
     return [*orders(), *opposites(pairs), *kinds(read_concepts(), rng)]
+
+
+def drawing_requests(concepts: Sequence[Concept]) -> Iterator[Asked]:
+    """Pictures asked for as the painter learns to be asked, and what is said beside them."""
+    shapes = (article(f"{colour} {shape}") for colour in COLOURS for shape in SHAPES)
+    for phrase in (*(concept.phrase for concept in concepts), *shapes):
+        for wording in NAME_PROMPTS:
+            answer = f"Here is {phrase}."
+            yield Asked(wording.format(phrase), answer, (answer,), "drawing")
 
 
 def _reasoning(seed: int) -> list[Asked]:
