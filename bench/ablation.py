@@ -3,7 +3,8 @@
     python bench/ablation.py runs/mini [--steps 60] [--only mixture]
 
 Every contestant begins with the connectors that the stages `words` and `pictures` of the run
-taught, and with deltas of zero; all read the same batches of everything mini is trained on.
+taught, which stay as they are, and with deltas of zero; all read the same batches of everything
+mini is trained on.
 `dense`: one delta of rank 16, as much work a token as one expert; `wide`: one of rank 64, as many
 learned numbers as four experts; `mixture`: four of rank 16, routers aimed at the modalities.
 Printed: loss a token on the validation sets, experts a token, and CPU seconds of training.
@@ -23,19 +24,19 @@ from unimoe.recipes.mini_routing import Teaching, aim_at_modalities
 from unimoe.train.journal import read_journal
 from unimoe.train.loop import train
 
-LEARNS = {"core.layers.*.ffn.deltas.routed.*": 1.0, "vision.aligner.*": 1.0}
+LEARNS = {"core.layers.*.ffn.deltas.routed.*": 1.0}
 ROUTERS = {"core.layers.*.ffn.router.*": 1.0, "core.layers.*.ffn.deltas.shared.*": 1.0}
 
 
 def dense(runs: Path, rank: int) -> OmniModel:
     """One delta."""
-    model = connected(runs)
+    model = mini._connected(runs)
     return with_deltas(model, specialist_moe(model.config.core.ffn_width, rank))
 
 
 def mixture(runs: Path) -> OmniModel:
     """Four, of which each modality has its own."""
-    start = connected(runs)
+    start = mini._connected(runs)
     model = with_deltas(start, mini.mini_moe())
     taught_by = [mini.IMAGES | mini.VIDEO, mini.TRANSCRIPTS, mini.SOUNDS, mini.TEXT]
     aim_at_modalities(
@@ -45,13 +46,6 @@ def mixture(runs: Path) -> OmniModel:
             for expert, names in enumerate(taught_by)
         },
     )
-    return model
-
-
-def connected(runs: Path) -> OmniModel:
-    """The dense parts and aligned connectors."""
-    model = mini._dense(runs)
-    mini._connect(model, runs, ("words", "pictures"))
     return model
 
 

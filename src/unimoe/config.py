@@ -202,8 +202,9 @@ class VisionConfig:
     the patches are aligned one by one and averaged, as released."""
     reads_class_state: bool = False
     """Every window also reads DINOv2's class state: what the tile shows as a whole."""
-    embedding_length: float | None = None
-    """Every embedding is scaled to this length; None: left as long as it comes out, as released."""
+    speaks_words: bool = False
+    """Embeddings become mixtures of the core's own (`encoders/soft_words.py`); False: they are
+    read as they come out, as released."""
     min_tile_grid: tuple[int, int] = (1, 1)
     max_tile_grid: tuple[int, int] = (3, 3)
     """Tiles across and down an image may be cut into, smallest and largest."""
@@ -284,8 +285,9 @@ class AudioConfig:
     cut in two; neighbouring clips overlap by twice as much."""
     timed_queries: bool = False
     """A query starts from the states of its own moment; otherwise from learned values alone."""
-    embedding_length: float | None = None
-    """Every embedding is scaled to this length; None: left as long as it comes out, as released."""
+    speaks_words: bool = False
+    """Embeddings become mixtures of the core's own (`encoders/soft_words.py`); False: they are
+    read as they come out, as released."""
 
     def __post_init__(self) -> None:
         _require(

@@ -23,8 +23,11 @@ MOE = MoEConfig(routed_width=128, shared_width=16, delta_rank=2)
 def installation(tmp_path, monkeypatch):
     """A cache with a dense base, and a package that brings trained tensors for it."""
     config = tiny_config()
+    assert config.vision is not None
+    speaking = dataclasses.replace(config.vision, speaks_words=True)
+    core = dataclasses.replace(config.core, moe=None)
     torch.manual_seed(2)
-    dense = OmniModel(dataclasses.replace(config, core=dataclasses.replace(config.core, moe=None)))
+    dense = OmniModel(dataclasses.replace(config, core=core, vision=speaking))
     base = tmp_path / "models" / "mini-base-0"
     save_model(dense, base)
     tiny_tokenizer().save(str(base / "tokenizer.json"))
@@ -32,6 +35,9 @@ def installation(tmp_path, monkeypatch):
     for name, parameter in mixture.named_parameters():
         if ".ffn." in name and ".deltas.base." not in name:
             parameter.data = torch.randn_like(parameter)
+    assert mixture.vision is not None
+    assert mixture.vision.words is not None
+    mixture.vision.words.limit_to([3, 40, 41])
     package = tmp_path / "package"
     export_trained(mixture, package / "mini")
     monkeypatch.setattr(mini, "base_directory", lambda: base)
@@ -50,6 +56,13 @@ def test_what_was_trained_comes_back_on_its_base(installation):
         if ".deltas.routed." in name:
             step = parameter.abs().amax(-1, keepdim=True) / 254
             assert ((found[name] - parameter).abs() <= 1.001 * step).all()
+
+
+def test_the_words_that_may_be_said_come_along(installation):
+    vision = load_model(mini_directory()).vision
+    assert vision is not None
+    assert vision.words is not None
+    assert vision.words.token_ids.tolist() == [3, 40, 41]
 
 
 def test_it_is_put_together_once(installation):

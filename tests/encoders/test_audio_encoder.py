@@ -25,7 +25,7 @@ CONFIG = AudioConfig(
 @pytest.fixture
 def encoder() -> AudioEncoder:
     torch.manual_seed(0)
-    encoder = AudioEncoder(CONFIG, hidden_size=48).eval()
+    encoder = AudioEncoder(CONFIG, hidden_size=48, vocab_size=64).eval()
     # Zero queries read alike except for their positions; give each its own question.
     torch.nn.init.normal_(encoder.qformer.query_tokens)
     return encoder
@@ -78,7 +78,9 @@ def test_a_sound_in_every_prompt_is_encoded_once(
 
 
 def test_a_deeper_projector_has_gelu_between(encoder: AudioEncoder) -> None:
-    deep = AudioEncoder(dataclasses.replace(CONFIG, projector_layers=2), hidden_size=48)
+    deep = AudioEncoder(
+        dataclasses.replace(CONFIG, projector_layers=2), hidden_size=48, vocab_size=64
+    )
     names = {name for name, _ in deep.qformer.projector.named_parameters()}
     assert names == {"0.weight", "0.bias", "2.weight", "2.bias"}
     assert {name for name, _ in encoder.qformer.projector.named_parameters()} == {"weight", "bias"}
@@ -96,6 +98,6 @@ def test_a_training_encoder_draws_nothing(encoder: AudioEncoder) -> None:
 
 def test_an_audio_encoder_on_the_meta_device_holds_nothing_but_parameters() -> None:
     with torch.device("meta"):
-        encoder = AudioEncoder(CONFIG, hidden_size=48)
+        encoder = AudioEncoder(CONFIG, hidden_size=48, vocab_size=64)
     assert {parameter.device.type for parameter in encoder.parameters()} == {"meta"}
     assert list(encoder.buffers()) == []

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unimoe.encoders.connector import join_patches, mlp, of_length, pool_patches
+from unimoe.encoders.connector import join_patches, mlp, pool_patches
 
 
 def test_windows_overlap_where_the_side_does_not_divide() -> None:
@@ -40,10 +40,3 @@ def test_joined_patches_keep_every_window_in_reading_order() -> None:
         [8, 9, 12, 13],
         [10, 11, 14, 15],
     ]
-
-
-def test_embeddings_get_the_wanted_length_and_keep_their_direction() -> None:
-    embeddings = torch.tensor([[3.0, 4.0], [0.0, -0.1]])
-    expected = torch.tensor([[1.2, 1.6], [0.0, -2.0]])
-    torch.testing.assert_close(of_length(embeddings, 2.0), expected)
-    assert of_length(embeddings, None) is embeddings

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from unimoe.config import OmniConfig
 from unimoe.errors import TrainingError
 from unimoe.model.omni import OmniModel
 from unimoe.recipes.tiny import tiny_config
 from unimoe.tokens.sequence import Sample
-from unimoe.train.align import WordAlignment, words_said
+from unimoe.train.align import WordAlignment, let_speak, words_said
 from unimoe.train.batches import Told, TrainBatch, TrainSample, train_batch
 
 AUDIO_PAD, END, START = 475, 468, 473
@@ -21,10 +22,26 @@ WORDS = [40, 41, 42]
 def model() -> OmniModel:
     """With a table whose rows are far apart: an embedding at one of them is sure of its word."""
     torch.manual_seed(3)
-    model = OmniModel(tiny_config())
+    model = OmniModel(speaking_config())
     torch.nn.init.normal_(model.core.embed_tokens.weight)
     model.core.requires_grad_(False)
+    assert model.vision is not None
+    assert model.audio is not None
+    for encoder in (model.vision, model.audio):
+        assert encoder.words is not None
+        encoder.words.limit_to([*WORDS, AUDIO_PAD])
     return model
+
+
+def speaking_config() -> OmniConfig:
+    config = tiny_config()
+    assert config.vision is not None
+    assert config.audio is not None
+    return replace(
+        config,
+        vision=replace(config.vision, speaks_words=True),
+        audio=replace(config.audio, speaks_words=True),
+    )
 
 
 def heard(words: list[int], clips: int = 1) -> TrainSample:
@@ -48,11 +65,11 @@ def rows(*of: list[TrainSample]) -> TrainBatch:
     return train_batch(of, 96, tiny_config())
 
 
-def every_alignment(scores: torch.Tensor, targets: list[int]) -> torch.Tensor:
+def every_alignment(scores: torch.Tensor, targets: list[int], blank: int) -> torch.Tensor:
     """Minus the log of the summed probabilities of all ways to say the targets, one by one."""
     total = []
     for path in itertools.product(range(scores.shape[1]), repeat=len(scores)):
-        collapsed = [c for c, _ in itertools.groupby(path) if c != 0]
+        collapsed = [c for c, _ in itertools.groupby(path) if c != blank]
         if collapsed == targets:
             total.append(scores[range(len(path)), path].sum())
     return -torch.logsumexp(torch.stack(total), 0)
@@ -65,14 +82,13 @@ def test_the_loss_is_the_sum_over_all_alignments(
     assert model.audio is not None
     short = torch.randn(1, 20, 64)
     short[:, 4:] = model.core.embed_tokens.weight[AUDIO_PAD]  # nothing new, and sure of it
-    monkeypatch.setattr(model.audio, "align", lambda states: short)
-    objective = WordAlignment(WORDS)
-    loss = objective(model, rows([heard([41, 40])]), with_z=False)
-    scores = objective.scores(model, short[0]).log_softmax(-1)
-    silence = scores[4:, 0].sum()
-    torch.testing.assert_close(
-        loss.text_sum, every_alignment(scores[:4], [2, 1]) - silence, rtol=1e-3, atol=1e-3
-    )
+    monkeypatch.setattr(model.audio, "connect", lambda states: short)
+    loss = WordAlignment()(model, rows([heard([41, 40])]), with_z=False)
+    assert model.audio.words is not None
+    scores = model.audio.words.scores(short[0], model.core.embed_tokens.weight).log_softmax(-1)
+    silence = scores[4:, 3].sum()  # classes: 40, 41, 42, blank
+    expected = every_alignment(scores[:4], [1, 0], blank=3) - silence
+    torch.testing.assert_close(loss.text_sum, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_embeddings_of_the_words_cost_less_than_those_of_others(
@@ -81,8 +97,8 @@ def test_embeddings_of_the_words_cost_less_than_those_of_others(
     assert model.audio is not None
     table = model.core.embed_tokens.weight
     said = table[[AUDIO_PAD, 41, AUDIO_PAD, 42, *[AUDIO_PAD] * 16]][None]
-    monkeypatch.setattr(model.audio, "align", lambda states: said)
-    objective = WordAlignment(WORDS)
+    monkeypatch.setattr(model.audio, "connect", lambda states: said)
+    objective = WordAlignment()
     right = objective(model, rows([heard([41, 42])]), with_z=False).text_sum
     wrong = objective(model, rows([heard([42, 41])]), with_z=False).text_sum
     assert right < 0.5 * wrong
@@ -90,7 +106,7 @@ def test_embeddings_of_the_words_cost_less_than_those_of_others(
 
 @torch.no_grad()
 def test_packing_changes_no_loss_and_counts_the_end_of_the_turn(model: OmniModel) -> None:
-    objective = WordAlignment(WORDS)
+    objective = WordAlignment()
     first, second = heard([41, 40]), heard([42], clips=2)
     together = objective(model, rows([first, second]), with_z=False)
     apart = [objective(model, rows([one]), with_z=False).text_sum for one in (first, second)]
@@ -106,7 +122,7 @@ def test_the_connector_learns_and_the_core_is_not_run(
         raise AssertionError("the core was run")
 
     monkeypatch.setattr(model.core, "forward", fail)
-    WordAlignment(WORDS)(model, rows([heard([41, 40])]), with_z=False).text_sum.backward()
+    WordAlignment()(model, rows([heard([41, 40])]), with_z=False).text_sum.backward()
     assert model.audio is not None
     gradient = model.audio.qformer.projector.weight.grad
     assert gradient is not None
@@ -115,8 +131,26 @@ def test_the_connector_learns_and_the_core_is_not_run(
 
 
 def test_a_token_outside_the_vocabulary_is_named_as_the_fault(model: OmniModel) -> None:
-    with pytest.raises(TrainingError, match="lacks"):
-        WordAlignment([40, 41])(model, rows([heard([42])]), with_z=False)
+    with pytest.raises(TrainingError, match="words lack"):
+        WordAlignment()(model, rows([heard([43])]), with_z=False)
+
+
+def test_an_encoder_that_speaks_no_words_cannot_be_aligned() -> None:
+    with pytest.raises(TrainingError, match="speaks_words"):
+        WordAlignment()(OmniModel(tiny_config()), rows([heard([42])]), with_z=False)
+
+
+def test_an_encoder_says_what_is_told_and_the_placeholder(model: OmniModel) -> None:
+    class One:
+        lengths = (24,)
+
+        def __getitem__(self, index: int, /) -> TrainSample:
+            return shown(Told([1], [44]))
+
+    assert model.vision is not None
+    assert model.vision.words is not None
+    let_speak(model.vision.words, [One()], model.config.special_tokens)
+    assert model.vision.words.token_ids.tolist() == [44, AUDIO_PAD]
 
 
 def test_rows_without_audio_are_refused(model: OmniModel) -> None:
@@ -124,7 +158,7 @@ def test_rows_without_audio_are_refused(model: OmniModel) -> None:
     batch = rows([silent])
     batch = batch._replace(batch=replace(batch.batch, audio_states=None))
     with pytest.raises(TrainingError, match="pictures, or of sounds"):
-        WordAlignment(WORDS)(model, batch, with_z=False)
+        WordAlignment()(model, batch, with_z=False)
 
 
 def shown(*told: Told) -> TrainSample:
@@ -149,15 +183,15 @@ def test_what_is_told_of_a_place_costs_its_distance_from_what_the_tokens_there_s
     model: OmniModel,
 ) -> None:
     assert model.vision is not None
-    objective = WordAlignment(WORDS)
     sample = shown(Told([1, 2], [40, 42]), Told([2], [41]))  # of tokens 0 and 1, of token 1 alone
-    found = objective(model, rows([sample]), with_z=False)
-    embeddings = model.vision.align(sample.sample.image_states)[0]
-    blank, wanted = [1.0, 0, 0, 0], torch.zeros(4, 4)  # classes: blank, 40, 41, 42
-    wanted[0] = torch.tensor([0, 1 / 2, 0, 1 / 2])
-    wanted[1] = torch.tensor([0, 1 / 3, 1 / 3, 1 / 3])
-    wanted[2:] = torch.tensor(blank)
-    got = objective.scores(model, embeddings).log_softmax(-1).detach()
+    found = WordAlignment()(model, rows([sample]), with_z=False)
+    embeddings = model.vision.connect(sample.sample.image_states)[0]
+    wanted = torch.zeros(4, 4)  # classes: 40, 41, 42, blank
+    wanted[0] = torch.tensor([1 / 2, 0, 1 / 2, 0])
+    wanted[1] = torch.tensor([1 / 3, 1 / 3, 1 / 3, 0])
+    wanted[2:] = torch.tensor([0, 0, 0, 1.0])
+    assert model.vision.words is not None
+    got = model.vision.words.scores(embeddings, model.core.embed_tokens.weight).log_softmax(-1)
     divergence = sum(
         float(w * (w.log() - g)) * (0.3 if at >= 2 else 1)
         for at, row in enumerate(wanted)
@@ -169,7 +203,7 @@ def test_what_is_told_of_a_place_costs_its_distance_from_what_the_tokens_there_s
 
 
 def test_a_picture_of_which_nothing_is_told_costs_nothing(model: OmniModel) -> None:
-    loss = WordAlignment(WORDS)(model, rows([shown()]), with_z=False)
+    loss = WordAlignment()(model, rows([shown()]), with_z=False)
     assert (loss.text_sum, loss.token_losses.shape) == (0, (3,))
 
 
@@ -190,9 +224,11 @@ def test_states_are_masked_in_runs_and_only_while_learning(
 ) -> None:
     assert model.audio is not None
     seen: list[torch.Tensor] = []
-    align = model.audio.align
-    monkeypatch.setattr(model.audio, "align", lambda states: seen.append(states) or align(states))
-    objective, batch = WordAlignment(WORDS), rows([heard([41, 40])])
+    connect = model.audio.connect
+    monkeypatch.setattr(
+        model.audio, "connect", lambda states: seen.append(states) or connect(states)
+    )
+    objective, batch = WordAlignment(), rows([heard([41, 40])])
     assert batch.batch.audio_states is not None
     with torch.no_grad():
         objective(model, batch, with_z=False)

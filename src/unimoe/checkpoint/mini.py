@@ -65,8 +65,6 @@ CONTROL_TOKENS = (
 )
 """In place of the tokens from id 3 on (`<repo_name>` and what follows it)."""
 _FIRST_CONTROL_ID = 3
-_WORD_LENGTH = 3.2
-"""Mean length of the rows of SmolLM2's embedding table."""
 _ATTENTION_RANK = 16
 HEADS = ("talker", "codec", "painter")
 """Names of the files of heads (`heads/head_files.py`), where there are any."""
@@ -116,7 +114,7 @@ def mini_config(moe: MoEConfig | None = None) -> OmniConfig:
             pool_side=4,
             aligner_layers=2,
             reads_class_state=True,
-            embedding_length=_WORD_LENGTH,
+            speaks_words=True,
             max_tile_grid=(1, 1),
             pixel_mean=(0.485, 0.456, 0.406),
             pixel_std=(0.229, 0.224, 0.225),
@@ -135,7 +133,7 @@ def mini_config(moe: MoEConfig | None = None) -> OmniConfig:
             max_clips=40,
             context_seconds=0.5,
             timed_queries=True,
-            embedding_length=_WORD_LENGTH,
+            speaks_words=True,
         ),
         video=VideoConfig(min_frames=4, max_frames=8, max_frames_with_audio=8),
         position_rule="ordered",
@@ -234,7 +232,13 @@ def export_trained(model: OmniModel, directory: Path) -> None:
 def _is_trained(name: str) -> bool:
     if name.startswith(("audio.qformer.", "vision.aligner.")):
         return not name.endswith("embed_tokens.weight")
-    learned = (".ffn.router.", ".attention.deltas.", ".deltas.routed.", ".deltas.shared.")
+    learned = (
+        ".words.",
+        ".ffn.router.",
+        ".attention.deltas.",
+        ".deltas.routed.",
+        ".deltas.shared.",
+    )
     return any(part in name for part in learned)
 
 
@@ -322,7 +326,7 @@ def _audio_tensors(weights: Mapping[str, NDArray[Any]], config: OmniConfig) -> d
 
 
 def _new_connector(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    if "norm" in name and name.endswith("weight"):
+    if name.endswith(".words.spoken") or ("norm" in name and name.endswith("weight")):
         return torch.ones(shape)
     if len(shape) == 1 or name.endswith(("query_tokens", ".qkv_out", ".o_out")):
         return torch.zeros(shape)

@@ -12,17 +12,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unimoe.config import AudioConfig
-from unimoe.encoders.connector import QFormer, of_length
+from unimoe.encoders.connector import QFormer
 from unimoe.encoders.rows import encode_rows
+from unimoe.encoders.soft_words import SoftWords
 
 CLIPS_PER_CHUNK = 4
 """Whisper-large-v3 holds about 0.2 GB of activations for these in float32."""
 
 
 class AudioEncoder(nn.Module):
-    """Whisper encoder and Q-Former."""
+    """Whisper encoder and Q-Former; and the words its embeddings are put in, if they are."""
 
-    def __init__(self, config: AudioConfig, hidden_size: int) -> None:
+    def __init__(self, config: AudioConfig, hidden_size: int, vocab_size: int) -> None:
         # Imported here: a model that only reads text must not wait three seconds for it.
         from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperEncoder
 
@@ -31,6 +32,7 @@ class AudioEncoder(nn.Module):
         settings = _whisper_settings(config)
         self.tower = WhisperEncoder(settings)
         self.qformer = QFormer(config, WhisperDecoder(settings), hidden_size)
+        self.words = SoftWords(vocab_size) if config.speaks_words else None
 
     def forward(
         self, audio_features: Float[Tensor, "clips mel frames"]
@@ -51,13 +53,7 @@ class AudioEncoder(nn.Module):
     def connect(
         self, states: Float[Tensor, "clips steps width"]
     ) -> Float[Tensor, "clips queries hidden"]:
-        """Embeddings of every clip from its states."""
-        return of_length(self.align(states), self.config.embedding_length)
-
-    def align(
-        self, states: Float[Tensor, "clips steps width"]
-    ) -> Float[Tensor, "clips queries hidden"]:
-        """The same, as long as they come out: what alignment with words looks at."""
+        """Embeddings of every clip from its states, not yet in words."""
         embeddings: Tensor = self.qformer(states.to(self.qformer.query_tokens.dtype))
         return embeddings
 

@@ -97,13 +97,6 @@ def join_patches(
     return cut.transpose(2, 3).reshape(tiles, pool_side**2, window**2 * width)
 
 
-def of_length(
-    embeddings: Float[Tensor, "*places hidden"], length: float | None
-) -> Float[Tensor, "*places hidden"]:
-    """Every embedding scaled to one length, that of words say; None: as they are."""
-    return embeddings if length is None else length * functional.normalize(embeddings, dim=-1)
-
-
 _STEPS_A_QUERY = 2
 
 

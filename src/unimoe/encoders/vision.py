@@ -14,17 +14,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unimoe.config import VisionConfig
-from unimoe.encoders.connector import WindowAligner, mlp, of_length, pool_patches
+from unimoe.encoders.connector import WindowAligner, mlp, pool_patches
 from unimoe.encoders.rows import encode_rows
+from unimoe.encoders.soft_words import SoftWords
 
 TILES_PER_CHUNK = 8
 """SigLIP-So400M holds about 0.1 GB of activations for these in float32."""
 
 
 class VisionEncoder(nn.Module):
-    """Tower, aligner, pooling."""
+    """Tower, aligner, pooling; and the words its embeddings are put in, if they are."""
 
-    def __init__(self, config: VisionConfig, hidden_size: int) -> None:
+    def __init__(self, config: VisionConfig, hidden_size: int, vocab_size: int) -> None:
         super().__init__()
         self.config = config
         self.tower: Any = _siglip(config) if config.tower == "siglip" else _dinov2(config)
@@ -33,6 +34,7 @@ class VisionEncoder(nn.Module):
             if config.aligner_layers
             else mlp(config.hidden_size, hidden_size, num_layers=2)
         )
+        self.words = SoftWords(vocab_size) if config.speaks_words else None
 
     def forward(
         self, pixel_values: Float[Tensor, "tiles 3 side side"]
@@ -57,13 +59,7 @@ class VisionEncoder(nn.Module):
     def connect(
         self, states: Float[Tensor, "tiles states width"]
     ) -> Float[Tensor, "tiles tokens hidden"]:
-        """Embeddings of every tile from its states."""
-        return of_length(self.align(states), self.config.embedding_length)
-
-    def align(
-        self, states: Float[Tensor, "tiles states width"]
-    ) -> Float[Tensor, "tiles tokens hidden"]:
-        """The same, as long as they come out: what alignment with words looks at."""
+        """Embeddings of every tile from its states, not yet in words."""
         embeddings: Tensor = self.aligner(states.to(next(self.aligner.parameters()).dtype))
         if not self.config.aligner_layers:
             # Pooling comes last, as released: the aligner is not linear.

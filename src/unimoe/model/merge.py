@@ -5,6 +5,7 @@ Out: embeddings [batch, new, hidden].
 Source: released inputs (docs/sources.md#merge).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,8 @@ class Medium(NamedTuple):
     states: Float[Tensor, "rows steps width"] | None
     """What the encoder's tower made of them before; given instead of the signals."""
     tokens_per_row: int
+    in_words: Callable[[Tensor], Tensor] | None = None
+    """Puts embeddings of the encoder in words; None: they are read as they come."""
 
 
 def merge(
@@ -62,5 +65,8 @@ def merge(
     if rows is None or medium.encoder is None:
         return embeds
     encode: Any = medium.encoder if medium.states is None else medium.encoder.connect
-    features = encode(rows).to(embeds.dtype)
+    features = encode(rows)
+    if medium.in_words is not None:
+        features = medium.in_words(features)
+    features = features.to(embeds.dtype)
     return embeds.masked_scatter(places.unsqueeze(-1), features)

@@ -8,7 +8,9 @@ Axes: new = tokens of this call, total = stored tokens + new ones, grid = (frame
 tile columns), 3 of positions = (t, h, w).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -53,10 +55,10 @@ class OmniModel(nn.Module):
     def __init__(self, config: OmniConfig) -> None:
         super().__init__()
         self.config = config
-        hidden_size = config.core.hidden_size
+        sizes = config.core.hidden_size, config.core.vocab_size
         self.core = LanguageCore(config.core)
-        self.vision = None if config.vision is None else VisionEncoder(config.vision, hidden_size)
-        self.audio = None if config.audio is None else AudioEncoder(config.audio, hidden_size)
+        self.vision = None if config.vision is None else VisionEncoder(config.vision, *sizes)
+        self.audio = None if config.audio is None else AudioEncoder(config.audio, *sizes)
         initialise(self)
 
     @property
@@ -175,16 +177,24 @@ class OmniModel(nn.Module):
         per_tile = 0 if vision is None else vision.tokens_per_tile
         per_clip = 0 if audio is None else audio.queries_per_clip
         embeds = self.core.embed(input_ids)
-        for medium in (
-            Medium("image", tokens.image_pad, self.vision, pixel_values, image_states, per_tile),
-            Medium(
-                "video", tokens.video_pad, self.vision, pixel_values_videos, video_states, per_tile
-            ),
-            Medium("audio", tokens.audio_pad, self.audio, audio_features, audio_states, per_clip),
+        seen, heard = (self.vision, per_tile), (self.audio, per_clip)
+        for name, placeholder, signals, states, (encoder, per_row) in (
+            ("image", tokens.image_pad, pixel_values, image_states, seen),
+            ("video", tokens.video_pad, pixel_values_videos, video_states, seen),
+            ("audio", tokens.audio_pad, audio_features, audio_states, heard),
         ):
+            speak = self._in_words(encoder)
+            medium = Medium(name, placeholder, encoder, signals, states, per_row, speak)
             with self.core_precision():
                 embeds = merge(embeds, input_ids, medium)
         return embeds
+
+    def _in_words(
+        self, encoder: VisionEncoder | AudioEncoder | None
+    ) -> Callable[[Tensor], Tensor] | None:
+        if encoder is None or encoder.words is None:
+            return None
+        return partial(encoder.words, table=self.core.embed_tokens.weight)
 
     def core_precision(self) -> torch.autocast:
         """Within it, connectors that learn in float32 beside a bf16 core compute in bf16."""
@@ -243,12 +253,13 @@ def _given_positions(position_ids: Int[Tensor, "3 batch new"], total: int) -> Po
 def initialise(model: OmniModel) -> None:
     """Random weights: maps and embeddings normal(0, 0.02), norms 1, biases and queries 0.
 
-    Towers and Q-Former decoder keep what transformers gave them: both are there to be loaded.
+    All words may be said. Towers and Q-Former decoder keep what transformers gave them: both are
+    there to be loaded.
     """
     for name, parameter in model.named_parameters():
         if ".tower." in name or ".qformer.decoder." in name:
             continue
-        if name.endswith("norm.weight"):
+        if name.endswith(("norm.weight", ".words.spoken")):
             parameter.fill_(1.0)
         elif name.endswith((".bias", ".query_tokens")):
             parameter.zero_()

@@ -13,6 +13,7 @@
     vae, image  what draws: see `recipes/drawing.py`
     codec, …    what speaks: see `recipes/speech.py`
 
+Both connectors speak in soft words (`encoders/soft_words.py`), those that alignment told them.
 Towers are frozen in all stages: their states are computed once and kept. The image connector is
 frozen once it is aligned: stages through the core undo what alignment taught it. That of speech
 learns on, at a quarter of the rate: frozen, it costs more than it keeps. What is added to attention
@@ -29,6 +30,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import Tensor
 
 from unimoe.checkpoint.mini import base_directory, export_trained
@@ -36,6 +38,7 @@ from unimoe.checkpoint.packed import read_packed
 from unimoe.checkpoint.weights import load_model
 from unimoe.config import MoEConfig
 from unimoe.data.manifest import read_manifest
+from unimoe.encoders.soft_words import SoftWords
 from unimoe.model.omni import OmniModel
 from unimoe.model.specialists import specialist_moe, take_expert, with_deltas
 from unimoe.parts import cache_directory
@@ -43,7 +46,7 @@ from unimoe.recipes.mini_drawing import mini_drawing
 from unimoe.recipes.mini_routing import Teaching, aim_at_modalities
 from unimoe.recipes.mini_speech import mini_speech
 from unimoe.tokens.vocabulary import Vocabulary
-from unimoe.train.align import WordAlignment, words_said
+from unimoe.train.align import WordAlignment, let_speak
 from unimoe.train.console import PreparationConsole
 from unimoe.train.features import PreparedSet, prepare, prepared_folder
 from unimoe.train.losses import Objective, forward_loss
@@ -66,6 +69,7 @@ TEXT = {"text": 1.0}
 COMBINED = {"combined": 1.0}
 _TAUGHT_BY = {"vision": IMAGES | VIDEO, "speech": SPEECH, "sound": SOUNDS}
 
+_WORDS_NAME = "words.safetensors"
 _QFORMER = "audio.qformer."
 _SPEECH_CONNECTOR = {
     f"{_QFORMER}{part}": 1.0
@@ -98,12 +102,14 @@ def mini_stages() -> dict[str, Stage[Any]]:
             _plan(2000, TRANSCRIPTS | SOUNDS, _SPEECH_CONNECTOR, lr=1e-3, rows_per_step=16),
             _dense,
             is_alignment=True,
+            finish=lambda model, runs: _write_words(model, runs / "words"),
         ),
         "pictures": _stage(
             "image connector, by the words of what is where",
             _plan(1500, _PICTURES, _IMAGE_CONNECTOR, lr=1e-3, rows_per_step=32),
             _dense,
             is_alignment=True,
+            finish=lambda model, runs: _write_words(model, runs / "pictures"),
         ),
         "vision": _stage(
             "specialist of images and video",
@@ -127,12 +133,12 @@ def mini_stages() -> dict[str, Stage[Any]]:
         ),
         "mixed": _stage(
             "the mixture, on everything",
-            _plan(500, _EVERYTHING, _MIXTURE, lr=5e-4),
+            _plan(500, _EVERYTHING, _MIXTURE, lr=8e-4, rows_per_step=8),
             lambda runs: _trained_mixture(runs, "routing"),
         ),
         "annealing": _stage(
             "the mixture, balanced, at a lower rate",
-            _plan(150, dict.fromkeys(_EVERYTHING, 1.0), _MIXTURE, lr=1e-4),
+            _plan(100, dict.fromkeys(_EVERYTHING, 1.0), _MIXTURE, lr=1e-4, rows_per_step=8),
             lambda runs: _trained_mixture(runs, "routing", "mixed"),
             finish=lambda model, runs: export_trained(model, runs / "trained"),
         ),
@@ -146,8 +152,20 @@ def _gentle(learns: Mapping[str, float]) -> dict[str, float]:
     return {pattern: factor / 4 for pattern, factor in learns.items()}
 
 
-_EVERYTHING = IMAGES | VIDEO | SPEECH | SOUNDS | COMBINED | {"text": 3.0}
-"""Text counts thrice: its tokens stand in every conversation, so routers err most about them."""
+_EVERYTHING = {
+    "easy_vqa": 1.0,
+    "naming": 2.0,
+    "scenes": 3.0,
+    "ocr": 1.5,
+    "video": 2.0,
+    "speech": 1.5,
+    "vocabulary": 1.0,
+    "spoken": 1.5,
+    "sounds": 1.5,
+    "combined": 1.5,
+    "text": 3.0,
+}
+"""Text counts most: its tokens stand in every conversation, so routers err most about them."""
 _MIXTURE = _ROUTERS | _SHARED | _DELTAS | _ATTENTION | _gentle(_SPEECH_CONNECTOR)
 
 
@@ -163,7 +181,7 @@ def _plan(
         steps=steps,
         tokens_per_step=rows_per_step * ROW_LENGTH,
         row_length=ROW_LENGTH,
-        rows_per_forward=max(rows_per_step, 8) // 4,
+        rows_per_forward=max(rows_per_step // 4, min(rows_per_step // 2, 4)),
         learns=learns,
         mixture=mixture,
         leave_out_long=True,
@@ -186,11 +204,28 @@ def _stage(
         validation = _sets(model, plan.mixture, "validation")
         objective: Objective = forward_loss
         if is_alignment:
-            objective = WordAlignment(words_said([*sources.values(), *validation.values()]))
+            objective = WordAlignment()
+            all_sets = (*sources.values(), *validation.values())
+            let_speak(_words_learned(model, plan), all_sets, model.config.special_tokens)
         _keep_precise(model, plan.learns)
         return Material(model=model, sources=sources, validation=validation, objective=objective)
 
     return Stage(caption=caption, plan=plan, material=material, finish=finish)
+
+
+def _words_learned(model: OmniModel, plan: Plan) -> SoftWords:
+    """Those of the encoder whose connector the plan aligns."""
+    learns_sounds = any(pattern.startswith("audio.") for pattern in plan.learns)
+    encoder = model.audio if learns_sounds else model.vision
+    assert encoder is not None  # mini sees and hears
+    assert encoder.words is not None
+    return encoder.words
+
+
+def _write_words(model: OmniModel, own: Path) -> None:
+    """Beside what an alignment learned: which words its encoder says since."""
+    name = f"{'audio' if own.name == 'words' else 'vision'}.words.spoken"
+    save_file({name: model.get_parameter(name).detach().float()}, own / _WORDS_NAME)
 
 
 def _sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, PreparedSet]:
@@ -238,6 +273,7 @@ def _connected(runs: Path, *stages: str) -> OmniModel:
     model = _dense(runs)
     for stage in ("pictures", "words"):
         apply_trained(model, runs / stage)
+        apply_trained(model, runs / stage, file_name=_WORDS_NAME)
     for stage in stages:
         apply_trained(model, runs / stage, only=[*_SPEECH_CONNECTOR])
     return model

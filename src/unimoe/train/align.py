@@ -1,11 +1,8 @@
 """Alignment: what is seen and heard learns to be the word embeddings of what is said of it.
 
 In:  packed rows, each sample one kind of media and what is said of it.  Out: `ForwardLoss`.
-The language core is not run.  Every embedding of a medium scores the tokens of a vocabulary by its
-distance to their rows of the embedding table:
-
-    score(p, token) = sharpness * (p . e - |e|^2 / 2)  =  -sharpness / 2 |p - e|^2 + const
-
+The language core is not run.  Every embedding of a medium scores the words of its encoder by its
+distance to their rows of the embedding table (`encoders/soft_words.py`).
 Where places or moments are told of, every embedding that shows one is to draw each of its words as
 often, and those that show none the placeholder, for "nothing new". Speech is an answer in order:
 there CTC sums over all ways to spread it over the embeddings.
@@ -25,29 +22,29 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from unimoe.config import SpecialTokens
+from unimoe.encoders.audio import AudioEncoder
+from unimoe.encoders.soft_words import SoftWords
+from unimoe.encoders.vision import VisionEncoder
 from unimoe.errors import TrainingError
 from unimoe.model.loss import scored_tokens
 from unimoe.model.omni import OmniModel
 from unimoe.train.batches import SampleSource, Told, TrainBatch
 from unimoe.train.losses import ForwardLoss
 
-SHARPNESS = 0.7
-"""Learned freely it settled here on SmolLM2's table, whose rows have norms near 2.7. Embeddings may
-be of any length here: fixed to that of the rows they learn more slowly, whatever the sharpness."""
 BLANK_WEIGHT = 0.3
 """Of an embedding that shows nothing: in most pictures these are many."""
 MASKED_SHARE = 1 / 8
 """Of a medium's states while it learns; 20,000 sentences are soon known by heart otherwise."""
 MASKED_RUN = 4
 """States that are masked together; single ones are told by their neighbours."""
-_BLANK = 0
 
 
 class _Said(NamedTuple):
     """What is said of the media of one sample."""
 
     in_order: Int[Tensor, " tokens"] | None
-    """Classes of a sound's answer, places in the vocabulary + 1; None: it is told in place, or a
+    """Classes of a sound's answer; None: it is told in place, or a
     picture of which nothing is told."""
     in_place: Float[Tensor, "steps classes"] | None
     """The chance of every class at every embedding, if something is told."""
@@ -58,14 +55,10 @@ class _Said(NamedTuple):
 
 
 class WordAlignment:
-    """The objective.
+    """The objective; the encoder's words are all that is told in place or said in order.
 
-    Args:
-        token_ids: all that are told in place, or said in order.
+    `let_speak` sees to it.
     """
-
-    def __init__(self, token_ids: Iterable[int]) -> None:
-        self._token_ids = torch.tensor(sorted(set(token_ids)))
 
     def __call__(self, model: OmniModel, batch: TrainBatch, *, with_z: bool) -> ForwardLoss:
         """The loss of every sample, spread evenly over its answer tokens.
@@ -74,62 +67,75 @@ class WordAlignment:
         embeddings together.
 
         Raises:
-            TrainingError: something said is not in the vocabulary, or a sample has not exactly one
-                kind of media, as states of its tower.
+            TrainingError: something said is not among the encoder's words, or a sample has not
+                exactly one kind of media, as states of its tower.
         """
-        said = self._said(model, batch)
-        embeddings = pad_sequence(self._embeddings(model, batch, said))  # [steps, samples, hidden]
-        scores = self.scores(model, embeddings).float().log_softmax(-1)
+        encoder, states = _heard_or_seen(model, batch)
+        with model.core_precision():
+            embeddings = encoder.connect(_masked(states)).flatten(0, 1)
+        if encoder.words is None:
+            raise TrainingError("alignment is with words; the encoder's config has no speaks_words")
+        vocabulary = _Vocabulary(encoder.words.token_ids, model.config.special_tokens)
+        said = vocabulary.said(batch)
+        num_steps = [sample.num_steps for sample in said]
+        if sum(num_steps) != len(embeddings) or 0 in num_steps:
+            raise _one_kind_error(num_steps.count(0))
+        steps = pad_sequence(list(torch.split(embeddings, num_steps)))  # [steps, samples, hidden]
+        scores = encoder.words.scores(steps, model.core.embed_tokens.weight).log_softmax(-1)
+        blank = vocabulary.blank
         losses = scores.new_zeros(len(said))
         ordered = [n for n, sample in enumerate(said) if sample.in_order is not None]
         if ordered:
-            losses[ordered] = _in_order(scores[:, ordered], [said[n] for n in ordered])
+            losses[ordered] = _in_order(scores[:, ordered], [said[n] for n in ordered], blank)
         placed = [n for n, sample in enumerate(said) if sample.in_place is not None]
         if placed:
-            losses[placed] = _in_place(scores[:, placed], [said[n] for n in placed])
+            losses[placed] = _in_place(scores[:, placed], [said[n] for n in placed], blank)
         counts = torch.tensor([sample.num_scored for sample in said])
         share = (losses.detach() / counts).repeat_interleave(counts)
         zero = losses.new_zeros(())
         groups = torch.full_like(batch.batch.input_ids, -1)
         return ForwardLoss(losses.sum(), zero, zero, share, (), groups)
 
-    def scores(
-        self, model: OmniModel, embeddings: Float[Tensor, "*places hidden"]
-    ) -> Float[Tensor, "*places classes"]:
-        """Of "nothing new" and of every token of the vocabulary, in this order."""
-        # One row for all media: it is the placeholder of sound where the model hears.
-        special = model.config.special_tokens
-        blank = special.image_pad if special.audio_pad is None else special.audio_pad
-        assert blank is not None  # a model with an encoder has its placeholder
-        rows = torch.cat([torch.tensor([blank]), self._token_ids])
-        table = model.core.embed_tokens.weight[rows].detach()
-        offsets = table.float().square().sum(-1) / 2
-        return SHARPNESS * (functional.linear(embeddings.to(table.dtype), table) - offsets)
 
-    def _embeddings(
-        self, model: OmniModel, batch: TrainBatch, said: list[_Said]
-    ) -> list[Float[Tensor, "steps hidden"]]:
-        """Of every sample, in the order of the rows."""
-        inputs = batch.batch
-        with model.core_precision():
-            found = [
-                encoder.align(_masked(states)).flatten(0, 1)
-                for encoder, states in (
-                    (model.vision, inputs.image_states),
-                    (model.audio, inputs.audio_states),
-                )
-                if encoder is not None and states is not None
-            ]
-        if len(found) != 1 or len(found[0]) != sum(sample.num_steps for sample in said):
-            raise TrainingError(
-                "alignment takes batches of pictures, or of sounds, each sample with one or more; "
-                f"this one has {sum(sample.num_steps == 0 for sample in said)} samples without. "
-                "Align one kind of media a stage"
-            )
-        return list(torch.split(found[0], [sample.num_steps for sample in said]))
+def _heard_or_seen(
+    model: OmniModel, batch: TrainBatch
+) -> tuple[VisionEncoder | AudioEncoder, Float[Tensor, "media steps width"]]:
+    """The encoder of the batch's media, and their states."""
+    inputs = batch.batch
+    found = [
+        (encoder, states)
+        for encoder, states in (
+            (model.vision, inputs.image_states),
+            (model.audio, inputs.audio_states),
+        )
+        if encoder is not None and states is not None
+    ]
+    if len(found) != 1:
+        raise _one_kind_error(0)
+    return found[0]
 
-    def _said(self, model: OmniModel, batch: TrainBatch) -> list[_Said]:
-        inputs, special = batch.batch, model.config.special_tokens
+
+def _one_kind_error(num_without: int) -> TrainingError:
+    return TrainingError(
+        "alignment takes batches of pictures, or of sounds, each sample with one or more; "
+        f"this one has {num_without} samples without. Align one kind of media a stage"
+    )
+
+
+class _Vocabulary(NamedTuple):
+    """The words of an encoder, as classes: places among them."""
+
+    token_ids: Int[Tensor, " words"]
+    special: SpecialTokens
+
+    @property
+    def blank(self) -> int:
+        """Class of "nothing new"."""
+        return int(torch.searchsorted(self.token_ids, blank_token(self.special)))
+
+    def said(self, batch: TrainBatch) -> list[_Said]:
+        """What is said of the media of every sample."""
+        inputs, special = batch.batch, self.special
         assert inputs.labels is not None
         scored = functional.pad(scored_tokens(inputs.labels, inputs.attention_mask), (1, 0))
         found = []
@@ -152,22 +158,23 @@ class WordAlignment:
     ) -> Float[Tensor, "steps classes"]:
         """Every word told of an embedding as often as the others; of nothing, the blank."""
         step_of = is_step.cumsum(0) - 1
-        counts = torch.zeros(int(is_step.sum()), len(self._token_ids) + 1)
+        counts = torch.zeros(int(is_step.sum()), len(self.token_ids))
         for positions, token_ids in told:
             steps = step_of[positions]
             for place in self._classes(torch.tensor(token_ids)).tolist():
                 counts[steps, place] += 1
-        counts[counts.sum(-1) == 0, _BLANK] = 1
+        counts[counts.sum(-1) == 0, self.blank] = 1
         return counts / counts.sum(-1, keepdim=True)
 
     def _classes(self, words: Int[Tensor, " words"]) -> Int[Tensor, " words"]:
-        places = torch.searchsorted(self._token_ids, words)
-        is_known = self._token_ids[places.clamp(max=len(self._token_ids) - 1)] == words
+        places = torch.searchsorted(self.token_ids, words)
+        is_known = self.token_ids[places.clamp(max=len(self.token_ids) - 1)] == words
         if not bool(is_known.all()):
             raise TrainingError(
-                "something said holds tokens that the vocabulary lacks; make it of all sources"
+                "something said holds tokens that the encoder's words lack; let it speak those of "
+                "all sources"
             )
-        return places + 1
+        return places
 
 
 def _masked(states: Float[Tensor, "media steps width"]) -> Float[Tensor, "media steps width"]:
@@ -180,7 +187,7 @@ def _masked(states: Float[Tensor, "media steps width"]) -> Float[Tensor, "media 
 
 
 def _in_order(
-    scores: Float[Tensor, "steps samples classes"], said: Sequence[_Said]
+    scores: Float[Tensor, "steps samples classes"], said: Sequence[_Said], blank: int
 ) -> Float[Tensor, " samples"]:
     """CTC."""
     targets = [sample.in_order for sample in said if sample.in_order is not None]
@@ -189,14 +196,14 @@ def _in_order(
         torch.cat(targets),
         torch.tensor([sample.num_steps for sample in said]),
         torch.tensor([len(each) for each in targets]),
-        blank=_BLANK,
+        blank=blank,
         reduction="none",
         zero_infinity=True,  # said faster than embeddings come: nothing can be learned of it
     )
 
 
 def _in_place(
-    scores: Float[Tensor, "steps samples classes"], said: Sequence[_Said]
+    scores: Float[Tensor, "steps samples classes"], said: Sequence[_Said], blank: int
 ) -> Float[Tensor, " samples"]:
     """Divergence of the chances of words from the wanted ones."""
     losses = []
@@ -204,9 +211,24 @@ def _in_place(
         assert sample.in_place is not None
         own = scores[: sample.num_steps, number]
         divergence = functional.kl_div(own, sample.in_place, reduction="none").sum(-1)
-        weights = 1 - (1 - BLANK_WEIGHT) * sample.in_place[:, _BLANK]
+        weights = 1 - (1 - BLANK_WEIGHT) * sample.in_place[:, blank]
         losses.append((weights * divergence).sum())
     return torch.stack(losses)
+
+
+def blank_token(special: SpecialTokens) -> int:
+    """What an embedding says that has nothing new to say.
+
+    One placeholder for all media: that of sound where the model hears.
+    """
+    blank = special.image_pad if special.audio_pad is None else special.audio_pad
+    assert blank is not None  # a model with an encoder has its placeholder
+    return blank
+
+
+def let_speak(words: SoftWords, sources: Iterable[SampleSource], special: SpecialTokens) -> None:
+    """Let an encoder say what is told or said in these samples, and nothing else."""
+    words.limit_to({blank_token(special), *words_said(sources)})
 
 
 def words_said(sources: Iterable[SampleSource]) -> set[int]:

@@ -157,13 +157,13 @@ def run_stages(
     return outcomes
 
 
-def trained_tensors(stage_folder: Path) -> dict[str, Tensor]:
+def trained_tensors(stage_folder: Path, file_name: str = TRAINED_NAME) -> dict[str, Tensor]:
     """What a finished stage learned, by parameter name.
 
     Raises:
         TrainingError: the stage is not finished, or its file is damaged.
     """
-    path = stage_folder / TRAINED_NAME
+    path = stage_folder / file_name
     if not path.exists():
         raise TrainingError(
             f"{path} is not there; run stage {stage_folder.name!r} to its end first"
@@ -174,24 +174,31 @@ def trained_tensors(stage_folder: Path) -> dict[str, Tensor]:
         raise TrainingError(f"{path}: damaged ({error}); run the stage again") from error
 
 
-def apply_trained(model: nn.Module, stage_folder: Path, *, only: Sequence[str] = ("*",)) -> None:
+def apply_trained(
+    model: nn.Module,
+    stage_folder: Path,
+    *,
+    only: Sequence[str] = ("*",),
+    file_name: str = TRAINED_NAME,
+) -> None:
     """Put what a finished stage learned into a model, in the precision it was learned in.
 
     Args:
         model: has the parameters.
         stage_folder: of the stage.
         only: patterns of the names to take.
+        file_name: in that folder; else what the stage learned.
 
     Raises:
         TrainingError: the stage is not finished, or the model lacks one of the tensors.
     """
     parameters = dict(model.named_parameters()) | dict(model.named_buffers())
-    for name, tensor in trained_tensors(stage_folder).items():
+    for name, tensor in trained_tensors(stage_folder, file_name).items():
         if not any(fnmatchcase(name, pattern) for pattern in only):
             continue
         if name not in parameters or parameters[name].shape != tensor.shape:
             raise TrainingError(
-                f"{stage_folder / TRAINED_NAME}: {name} {list(tensor.shape)} has no place in this "
+                f"{stage_folder / file_name}: {name} {list(tensor.shape)} has no place in this "
                 "model; it is of another size or structure"
             )
         parameters[name].data = tensor.to(parameters[name].device)

@@ -49,14 +49,14 @@ _VISION_TOWER = (
 )
 _AUDIO_TOWER = ("hidden_size", "encoder_layers", "num_heads", "max_source_positions")
 # Those that decide what a connector makes of the states, but not how many tokens.
-_VISION_CONNECTOR = ("aligner_layers", "embedding_length")
+_VISION_CONNECTOR = ("aligner_layers", "speaks_words")
 _AUDIO_CONNECTOR = (
     "decoder_layers",
     "max_target_positions",
     "vocab_size",
     "projector_layers",
     "timed_queries",
-    "embedding_length",
+    "speaks_words",
     "ffn_width",
 )
 
