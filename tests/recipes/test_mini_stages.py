@@ -14,7 +14,8 @@ from unimoe.recipes.mini import (
     _WORDS_NAME,
     DELTA_RANK,
     SPECIALISTS,
-    _words_learned,
+    Encoder,
+    _words_of,
     _write_words,
     mini_moe,
     mini_stages,
@@ -50,7 +51,7 @@ def test_a_stage_learns_nothing_that_a_part_brought(stage: str) -> None:
 
 @pytest.mark.parametrize(("stage", "encoder"), [("words", "audio"), ("pictures", "vision")])
 def test_later_stages_say_the_words_that_alignment_told(
-    stage: str, encoder: str, tmp_path: Path
+    stage: str, encoder: Encoder, tmp_path: Path
 ) -> None:
     config = tiny_config()
     assert config.vision is not None
@@ -61,9 +62,9 @@ def test_later_stages_say_the_words_that_alignment_told(
         audio=dataclasses.replace(config.audio, speaks_words=True),
     )
     aligned, later = OmniModel(speaking), OmniModel(speaking)
-    _words_learned(aligned, STAGES[stage].plan).limit_to([40, 42])
+    _words_of(aligned, encoder).limit_to([40, 42])
     (tmp_path / stage).mkdir()
-    _write_words(aligned, tmp_path / stage)
+    _write_words(aligned, encoder, tmp_path / stage)
     apply_trained(later, tmp_path / stage, file_name=_WORDS_NAME)
     for name in ("vision", "audio"):
         words = later.get_submodule(f"{name}.words")

@@ -6,7 +6,7 @@ Out: [*places, hidden], each the mean of the words it is near to, by how near it
     score(p, word) = sharpness * (p . e - |e|^2 / 2)  =  -sharpness / 2 |p - e|^2 + const
     out(p)         = sum over words of softmax(score)(word) * e
 
-A core that was trained on text alone reads these as it reads text; the connector's own embeddings,
+A core that was trained on text alone reads some of these at once; the connector's own embeddings,
 of any length and direction, it first has to learn (docs/log.md).
 Source: ours, for mini (docs/architecture.md); paper 2.2 has the connector's embeddings as they are.
 Axes: places = tiles or clips and their tokens, words = those that may be said.
@@ -49,15 +49,24 @@ class SoftWords(nn.Module):
         self, embeddings: Float[Tensor, "*places hidden"], table: Float[Tensor, "vocab hidden"]
     ) -> Float[Tensor, "*places words"]:
         """Of every word; in float32, where half a unit of a score does not get lost."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            rows = table[self.token_ids].detach().float()
-            products = functional.linear(embeddings.float(), rows)
-            return SHARPNESS * (products - rows.square().sum(-1) / 2)
+        return _scores(embeddings, self._rows(table))
 
     def forward(
         self, embeddings: Float[Tensor, "*places hidden"], table: Float[Tensor, "vocab hidden"]
     ) -> Float[Tensor, "*places hidden"]:
         """The mixtures, in float32."""
-        chances = self.scores(embeddings, table).softmax(-1)
+        rows = self._rows(table)
+        chances = _scores(embeddings, rows).softmax(-1)
         with torch.autocast(embeddings.device.type, enabled=False):
-            return chances @ table[self.token_ids].detach().float()
+            return chances @ rows
+
+    def _rows(self, table: Float[Tensor, "vocab hidden"]) -> Float[Tensor, "words hidden"]:
+        return table[self.token_ids].detach().float()
+
+
+def _scores(
+    embeddings: Float[Tensor, "*places hidden"], rows: Float[Tensor, "words hidden"]
+) -> Float[Tensor, "*places words"]:
+    with torch.autocast(embeddings.device.type, enabled=False):
+        products = functional.linear(embeddings.float(), rows)
+        return SHARPNESS * (products - rows.square().sum(-1) / 2)

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -53,6 +53,8 @@ from unimoe.train.losses import Objective, forward_loss
 from unimoe.train.plan import Plan
 from unimoe.train.stages import Material, Stage, apply_trained, trained_tensors
 
+Encoder: TypeAlias = Literal["vision", "audio"]
+
 DELTA_RANK = 16
 ROW_LENGTH = 256
 SPECIALISTS = {0: "vision", 1: "speech", 2: "sound"}
@@ -66,7 +68,6 @@ TRANSCRIPTS = {"speech": 2.0, "vocabulary": 2.0}
 SPEECH = TRANSCRIPTS | {"spoken": 1.0}
 SOUNDS = {"sounds": 2.0}
 TEXT = {"text": 1.0}
-COMBINED = {"combined": 1.0}
 _TAUGHT_BY = {"vision": IMAGES | VIDEO, "speech": SPEECH, "sound": SOUNDS}
 
 _WORDS_NAME = "words.safetensors"
@@ -101,15 +102,15 @@ def mini_stages() -> dict[str, Stage[Any]]:
             "speech connector, by the words of speech and sounds",
             _plan(2000, TRANSCRIPTS | SOUNDS, _SPEECH_CONNECTOR, lr=1e-3, rows_per_step=16),
             _dense,
-            is_alignment=True,
-            finish=lambda model, runs: _write_words(model, runs / "words"),
+            aligns="audio",
+            finish=lambda model, runs: _write_words(model, "audio", runs / "words"),
         ),
         "pictures": _stage(
             "image connector, by the words of what is where",
             _plan(1500, _PICTURES, _IMAGE_CONNECTOR, lr=1e-3, rows_per_step=32),
             _dense,
-            is_alignment=True,
-            finish=lambda model, runs: _write_words(model, runs / "pictures"),
+            aligns="vision",
+            finish=lambda model, runs: _write_words(model, "vision", runs / "pictures"),
         ),
         "vision": _stage(
             "specialist of images and video",
@@ -165,7 +166,7 @@ _EVERYTHING = {
     "combined": 1.5,
     "text": 3.0,
 }
-"""Text counts most: its tokens stand in every conversation, so routers err most about them."""
+"""Text counts thrice: its tokens stand in every conversation, so routers err most about them."""
 _MIXTURE = _ROUTERS | _SHARED | _DELTAS | _ATTENTION | _gentle(_SPEECH_CONNECTOR)
 
 
@@ -195,7 +196,7 @@ def _stage(
     plan: Plan,
     model_of: Callable[[Path], OmniModel],
     *,
-    is_alignment: bool = False,
+    aligns: Encoder | None = None,
     finish: Callable[[OmniModel, Path], None] | None = None,
 ) -> Stage[Plan]:
     def material(plan: Plan, runs: Path) -> Material:
@@ -203,29 +204,26 @@ def _stage(
         sources = _sets(model, plan.mixture, "train")
         validation = _sets(model, plan.mixture, "validation")
         objective: Objective = forward_loss
-        if is_alignment:
+        if aligns is not None:
             objective = WordAlignment()
             all_sets = (*sources.values(), *validation.values())
-            let_speak(_words_learned(model, plan), all_sets, model.config.special_tokens)
+            let_speak(_words_of(model, aligns), all_sets, model.config.special_tokens)
         _keep_precise(model, plan.learns)
         return Material(model=model, sources=sources, validation=validation, objective=objective)
 
     return Stage(caption=caption, plan=plan, material=material, finish=finish)
 
 
-def _words_learned(model: OmniModel, plan: Plan) -> SoftWords:
-    """Those of the encoder whose connector the plan aligns."""
-    learns_sounds = any(pattern.startswith("audio.") for pattern in plan.learns)
-    encoder = model.audio if learns_sounds else model.vision
-    assert encoder is not None  # mini sees and hears
-    assert encoder.words is not None
-    return encoder.words
+def _words_of(model: OmniModel, encoder: Encoder) -> SoftWords:
+    words = model.get_submodule(f"{encoder}.words")
+    assert isinstance(words, SoftWords)  # mini sees and hears in words
+    return words
 
 
-def _write_words(model: OmniModel, own: Path) -> None:
+def _write_words(model: OmniModel, encoder: Encoder, own: Path) -> None:
     """Beside what an alignment learned: which words its encoder says since."""
-    name = f"{'audio' if own.name == 'words' else 'vision'}.words.spoken"
-    save_file({name: model.get_parameter(name).detach().float()}, own / _WORDS_NAME)
+    spoken = _words_of(model, encoder).spoken.detach().float()
+    save_file({f"{encoder}.words.spoken": spoken}, own / _WORDS_NAME)
 
 
 def _sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, PreparedSet]:

@@ -79,7 +79,7 @@ class WordAlignment:
         said = vocabulary.said(batch)
         num_steps = [sample.num_steps for sample in said]
         if sum(num_steps) != len(embeddings) or 0 in num_steps:
-            raise _one_kind_error(num_steps.count(0))
+            raise _one_kind_error(f"{num_steps.count(0)} samples without")
         steps = pad_sequence(list(torch.split(embeddings, num_steps)))  # [steps, samples, hidden]
         scores = encoder.words.scores(steps, model.core.embed_tokens.weight).log_softmax(-1)
         blank = vocabulary.blank
@@ -111,14 +111,14 @@ def _heard_or_seen(
         if encoder is not None and states is not None
     ]
     if len(found) != 1:
-        raise _one_kind_error(0)
+        raise _one_kind_error("both kinds, or neither")
     return found[0]
 
 
-def _one_kind_error(num_without: int) -> TrainingError:
+def _one_kind_error(found: str) -> TrainingError:
     return TrainingError(
         "alignment takes batches of pictures, or of sounds, each sample with one or more; "
-        f"this one has {num_without} samples without. Align one kind of media a stage"
+        f"this one has {found}. Align one kind of media a stage"
     )
 
 
