@@ -5,22 +5,29 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from unimoe.checkpoint.mini import _is_trained, mini_config
+from unimoe.checkpoint.mini import _is_trained, export_trained, mini_config
+from unimoe.config import MoEConfig
+from unimoe.errors import TrainingError
 from unimoe.model.allocate import meta_model
 from unimoe.model.omni import OmniModel
-from unimoe.model.specialists import specialist_moe
+from unimoe.model.specialists import specialist_moe, with_deltas
+from unimoe.recipes import mini
 from unimoe.recipes.mini import (
     _WORDS_NAME,
     DELTA_RANK,
     SPECIALISTS,
     Encoder,
+    _trained_mixture,
     _words_of,
     _write_words,
     mini_moe,
     mini_stages,
 )
 from unimoe.recipes.tiny import tiny_config
+from unimoe.train.loop import TRAINED_NAME
 from unimoe.train.plan import Plan
 from unimoe.train.stages import apply_trained
 
@@ -69,3 +76,29 @@ def test_later_stages_say_the_words_that_alignment_told(
     for name in ("vision", "audio"):
         words = later.get_submodule(f"{name}.words")
         assert (words.token_ids.tolist() == [40, 42]) == (name == encoder)
+
+
+def test_a_mixture_goes_on_from_a_former_one_unless_routers_were_aimed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = tiny_config().core
+    moe = MoEConfig(routed_width=core.ffn_width, shared_width=16, delta_rank=2)
+    dense = dataclasses.replace(tiny_config(), core=dataclasses.replace(core, moe=None))
+    monkeypatch.setattr(mini, "mini_moe", lambda: moe)
+    monkeypatch.setattr(mini, "_dense", lambda runs: OmniModel(dense))
+    former = with_deltas(OmniModel(dense), moe)
+    with torch.no_grad():
+        for name, parameter in former.named_parameters():
+            if _is_trained(name):
+                parameter.normal_()
+    export_trained(former, tmp_path)
+    (tmp_path / "trained.safetensors").rename(tmp_path / "former.safetensors")
+    went_on = dict(_trained_mixture(tmp_path).named_parameters())
+    learned = [name for name, _ in former.named_parameters() if ".ffn.deltas.r" in name]
+    for name, parameter in former.named_parameters():
+        if name in learned or ".router." in name:
+            torch.testing.assert_close(went_on[name], parameter, rtol=0, atol=0.03)
+    (tmp_path / "routing").mkdir()
+    save_file({}, tmp_path / "routing" / TRAINED_NAME)
+    with pytest.raises(TrainingError, match="run stage 'speech' to its end first"):
+        _trained_mixture(tmp_path)

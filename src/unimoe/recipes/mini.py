@@ -19,7 +19,8 @@ frozen once it is aligned: stages through the core undo what alignment taught it
 learns on, at a quarter of the rate: frozen, it costs more than it keeps. What is added to attention
 is shared by all tokens, and learns with everything alone (docs/log.md).
 Where an export of a former run lies in the folder as `former.safetensors`, connectors, attention
-and experts go on from it; what that run has seen is then no longer held out.
+and experts go on from it, and `mixed` from its mixture unless this run has a `routing`; what that
+run has seen is then no longer held out.
 Source: paper section 2 and table 2 (docs/sources.md#recipe).
 """
 
@@ -49,6 +50,7 @@ from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.align import WordAlignment, let_speak
 from unimoe.train.console import PreparationConsole
 from unimoe.train.features import PreparedSet, prepare, prepared_folder
+from unimoe.train.loop import TRAINED_NAME
 from unimoe.train.losses import Objective, forward_loss
 from unimoe.train.plan import Plan
 from unimoe.train.stages import Material, Stage, apply_trained, trained_tensors
@@ -135,12 +137,12 @@ def mini_stages() -> dict[str, Stage[Any]]:
         "mixed": _stage(
             "the mixture, on everything",
             _plan(500, _EVERYTHING, _MIXTURE, lr=8e-4, rows_per_step=8),
-            lambda runs: _trained_mixture(runs, "routing"),
+            _trained_mixture,
         ),
         "annealing": _stage(
             "the mixture, balanced, at a lower rate",
             _plan(100, dict.fromkeys(_EVERYTHING, 1.0), _MIXTURE, lr=1e-4, rows_per_step=8),
-            lambda runs: _trained_mixture(runs, "routing", "mixed"),
+            lambda runs: _trained_mixture(runs, "mixed"),
             finish=lambda model, runs: export_trained(model, runs / "trained"),
         ),
         **mini_drawing().stages(),
@@ -267,9 +269,14 @@ def _former(runs: Path) -> dict[str, Tensor]:
 
 
 def _connected(runs: Path, *stages: str) -> OmniModel:
-    """The dense model with its aligned connectors, as stages taught that of speech further."""
-    model = _dense(runs)
+    """The dense model with its aligned connectors, as stages taught that of speech further.
+
+    What a former run aligned need not be aligned again.
+    """
+    model, former = _dense(runs), _former(runs)
     for stage in ("pictures", "words"):
+        if former and not _has_run(runs, stage):
+            continue
         apply_trained(model, runs / stage)
         apply_trained(model, runs / stage, file_name=_WORDS_NAME)
     for stage in stages:
@@ -320,7 +327,25 @@ def _specialist_after(runs: Path, expert: int, stage: str) -> OmniModel:
 
 
 def _trained_mixture(runs: Path, *stages: str) -> OmniModel:
-    model = _upcycled(runs)
+    """The mixture after routing, or as a former run left it, and after these stages."""
+    if _former(runs) and not _has_run(runs, "routing"):
+        model = _former_mixture(runs)
+    else:
+        model = _upcycled(runs)
+        apply_trained(model, runs / "routing")
     for stage in stages:
         apply_trained(model, runs / stage)
     return model
+
+
+def _former_mixture(runs: Path) -> OmniModel:
+    model = with_deltas(_connected(runs), mini_moe())
+    former = _former(runs)
+    for name, parameter in model.named_parameters():
+        if ".ffn." in name and name in former:
+            parameter.data = former[name].clone()
+    return model
+
+
+def _has_run(runs: Path, stage: str) -> bool:
+    return (runs / stage / TRAINED_NAME).exists()
