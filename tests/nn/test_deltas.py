@@ -1,5 +1,7 @@
 """Experts as low-rank deltas of one shared block."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.nn import functional
@@ -59,23 +61,64 @@ def test_a_uniform_choice_equals_merged_matrices(layer: DynamicMoE, columns: lis
     torch.testing.assert_close(found, one_by_one(layer.deltas, hidden, mask, weights))
 
 
-def test_a_mixed_batch_and_its_gradients_equal_merged_matrices(layer: DynamicMoE) -> None:
-    assert layer.deltas is not None
-    hidden = torch.randn(40, HIDDEN, requires_grad=True)
-    mask = torch.rand(40, 7) < 0.4
+def mixed_mask() -> torch.Tensor:
+    """Rows of 0, few, many and all tokens; the last ten take null experts alone."""
+    mask = torch.zeros(200, 7, dtype=torch.bool)
+    mask[torch.randperm(190)[:150], 1] = True
+    mask[torch.randperm(190)[:30], 2] = True
+    mask[:190, 3] = True
+    mask[100:, 4:] = True
     mask[:, 5:] = True
-    weights = (torch.rand(40, 7) * mask).requires_grad_()
-    leaves = [hidden, weights, *layer.deltas.parameters()]
-    found = layer.deltas(hidden, mask, weights)
-    wanted = one_by_one(layer.deltas, hidden, mask, weights)
+    return mask
+
+
+def everything() -> torch.Tensor:
+    return torch.ones(70, 7, dtype=torch.bool)
+
+
+def shared_alone() -> torch.Tensor:
+    return torch.arange(7).ge(4).expand(20, 7)
+
+
+@pytest.mark.parametrize("make_mask", [mixed_mask, everything, shared_alone])
+def test_values_and_gradients_equal_merged_matrices(
+    layer: DynamicMoE, make_mask: Callable[[], torch.Tensor]
+) -> None:
+    assert layer.deltas is not None
+    experts, mask = layer.deltas.double(), make_mask()
+    hidden = torch.randn(len(mask), HIDDEN, dtype=torch.double, requires_grad=True)
+    # Weights of experts that are not taken must not matter, nor learn.
+    weights = torch.rand(mask.shape, dtype=torch.double, requires_grad=True)
+    leaves = [hidden, weights, *experts.parameters()]
+    found = experts(hidden, mask, weights)
+    wanted = one_by_one(experts, hidden, mask, weights)
     torch.testing.assert_close(found, wanted)
     direction = torch.randn_like(found)
     for ours, slow in zip(
-        torch.autograd.grad((found * direction).sum(), leaves),
-        torch.autograd.grad((wanted * direction).sum(), leaves),
+        torch.autograd.grad(found, leaves, direction, materialize_grads=True),
+        torch.autograd.grad(wanted, leaves, direction, materialize_grads=True),
         strict=True,
     ):
-        torch.testing.assert_close(ours, slow, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours, slow)
+
+
+def test_a_frozen_block_leaves_the_other_gradients_as_they_are(layer: DynamicMoE) -> None:
+    assert layer.deltas is not None
+    hidden, mask = torch.randn(200, HIDDEN), mixed_mask()
+    weights = torch.rand(200, 7)
+    learning = [*layer.deltas.routed.parameters(), *layer.deltas.shared.parameters()]
+    wanted = torch.autograd.grad(layer.deltas(hidden, mask, weights).sum(), learning)
+    layer.deltas.base.requires_grad_(False)
+    found = torch.autograd.grad(layer.deltas(hidden, mask, weights).sum(), learning)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_without_a_gradient_the_values_are_the_same(layer: DynamicMoE) -> None:
+    assert layer.deltas is not None
+    hidden, mask, weights = torch.randn(200, HIDDEN), mixed_mask(), torch.rand(200, 7)
+    with torch.no_grad():
+        found = layer.deltas(hidden, mask, weights)
+    torch.testing.assert_close(found, layer.deltas(hidden, mask, weights))
 
 
 def test_new_deltas_leave_the_dense_block_as_it_was() -> None:
@@ -95,7 +138,8 @@ def test_tokens_with_null_experts_alone_never_touch_the_whole_block(layer: Dynam
     mask = torch.zeros(6, 7, dtype=torch.bool)
     mask[:, 4:] = True
     mask[:2, 1] = True
-    layer.deltas(torch.randn(6, HIDDEN), mask, torch.ones(6, 7))
+    with torch.no_grad():
+        layer.deltas(torch.randn(6, HIDDEN), mask, torch.ones(6, 7))
     assert calls == [2]
 
 

@@ -107,7 +107,7 @@ def _one_token(
     """A decode step: no rows to sort, so the experts it takes are run one after the other."""
     total = torch.zeros_like(hidden, dtype=_sum_dtype(hidden))
     for expert in mask[0].nonzero().flatten().tolist():
-        inner = _swiglu(functional.linear(hidden, gate_up[expert]))
+        inner = swiglu(functional.linear(hidden, gate_up[expert]))
         output = functional.linear(inner, down[expert])
         total += output.to(total.dtype) * weights[:, expert, None].to(total.dtype)
     return total.to(hidden.dtype)
@@ -151,7 +151,7 @@ class _LoopedExperts(torch.autograd.Function):
         for expert, part in _parts(rows, counts):
             both = functional.linear(part, gate_up[expert])
             boths.append(both)
-            outputs.append(functional.linear(_swiglu(both), down[expert]))
+            outputs.append(functional.linear(swiglu(both), down[expert]))
         output = torch.cat(outputs)
         ctx.save_for_backward(hidden, gates, gate_up, down, tokens, output, *boths)
         ctx.counts = counts
@@ -171,7 +171,7 @@ class _LoopedExperts(torch.autograd.Function):
         rows = dict(_parts(hidden.index_select(0, tokens), counts))
         of_rows = dict(_parts(of_row, counts))  # views, overwritten expert by expert
         for (expert, of_part), both in zip(_parts(of_output, counts), boths, strict=True):
-            inner, of_both = _swiglu_again(both, of_part @ down[expert])
+            inner, of_both = swiglu_again(both, of_part @ down[expert])
             if of_down is not None:
                 torch.mm(of_part.t(), inner, out=of_down[expert])
             if of_gate_up is not None:
@@ -185,12 +185,12 @@ def _parts(rows: Tensor, counts: list[int]) -> Iterator[tuple[int, Tensor]]:
     return ((e, part) for e, part in enumerate(torch.split(rows, counts)) if len(part))
 
 
-def _swiglu(both: Tensor) -> Tensor:
+def swiglu(both: Tensor) -> Tensor:
     gate, up = both.chunk(2, dim=-1)
     return functional.silu(gate).mul_(up)
 
 
-def _swiglu_again(both: Tensor, of_inner: Tensor) -> tuple[Tensor, Tensor]:
+def swiglu_again(both: Tensor, of_inner: Tensor) -> tuple[Tensor, Tensor]:
     """silu(gate) * up once more, and its gradient in gate and up side by side.
 
     `of_inner` is used up.
