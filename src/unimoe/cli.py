@@ -417,21 +417,6 @@ def build(
 
 
 @data.command()
-def distill(
-    *,
-    count: Annotated[int, typer.Option(help="Of the prompts.")] = 400,
-    seed: Annotated[int, typer.Option(help="Of the prompts.")] = 0,
-) -> None:
-    """Build one more data set from what SmolLM2 itself answers, and print its folder."""
-    from unimoe.data.build import set_folder
-    from unimoe.recipes.distill import build_distilled
-
-    logging.getLogger("unimoe.recipes").setLevel(logging.INFO)
-    build_distilled(set_folder("distilled"), seed=seed, count=count)
-    print(set_folder("distilled"))
-
-
-@data.command()
 def show(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A set that was built, or a file of samples.")

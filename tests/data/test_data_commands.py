@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.small_sets import build_shapes
-from unimoe import cli
+from unimoe import cli, recipes
 from unimoe.data import build
 
 
@@ -15,7 +15,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_module_that_builds_a_set_is_named() -> None:
-    sources = Path(build.__file__).parent.glob("*.py")
+    places = (Path(package.__file__).parent for package in (build, recipes))
+    sources = (file for place in places for file in place.glob("*.py"))
 
     builders = {file.stem for file in sources if "\ndef build(" in file.read_text()}
 

@@ -167,8 +167,10 @@ _EVERYTHING = {
     "sounds": 1.5,
     "combined": 1.5,
     "text": 3.0,
+    "core_prose": 2.0,
 }
-"""Text counts thrice: its tokens stand in every conversation, so routers err most about them."""
+"""Text counts thrice: its tokens stand in every conversation, so routers err most about them.
+What the core itself writes keeps it as fluent as it was: short answers alone do not."""
 _MIXTURE = _ROUTERS | _SHARED | _DELTAS | _ATTENTION | _gentle(_SPEECH_CONNECTOR)
 
 

@@ -23,8 +23,12 @@ SETS = (
     "spoken",
     "combined",
     "drawing_tasks",
+    "core_prose",
 )
-"""Modules here that build a set of their own name, in the order they are built."""
+"""Modules that build a set of their own name, in the order they are built."""
+
+_NEEDS_A_MODEL = {"core_prose"}
+"""Their modules stand in `recipes`: nothing in `data` may import a model."""
 
 
 def set_folder(name: str) -> Path:
@@ -62,5 +66,6 @@ def build_set(name: str, *, seed: int = 0, scale: float = 1.0) -> Path:
         raise DataError(f"scale is {scale}; need more than 0, at most 1")
     folder = set_folder(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    import_module(f"{__name__}.{name}").build(folder, seed=seed, scale=scale)
+    package = "unimoe.recipes" if name in _NEEDS_A_MODEL else __name__
+    import_module(f"{package}.{name}").build(folder, seed=seed, scale=scale)
     return folder

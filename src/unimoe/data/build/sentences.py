@@ -104,7 +104,7 @@ def sentence_pool(
     sources = (
         _of_glosses(glosses),
         _of_dialogues(dialogues),
-        _of_patterns("patterns", nouns, _FILLS_PER_PATTERN, seed),
+        _of_patterns(nouns, _FILLS_PER_PATTERN, seed),
     )
     for source in sources:
         for sentence in source:
@@ -186,16 +186,10 @@ def _of_dialogues(dialogues: Iterable[Dialogue]) -> Iterator[Sentence]:
         yield Sentence(text, "question")
 
 
-def prompts(things: Iterable[str], fills: int, *, seed: int = 0) -> list[str]:
-    """What a language model may be asked, each once, in random order."""
-    found = {sentence.text for sentence in _of_patterns("prompts", list(things), fills, seed)}
-    return sorted(found, key=lambda text: unit_hash(text, seed))
-
-
-def _of_patterns(table: str, things: list[str], fills: int, seed: int) -> Iterator[Sentence]:
+def _of_patterns(things: list[str], fills: int, seed: int) -> Iterator[Sentence]:
     template = tomllib.loads((files("unimoe.data.build") / "sentences.toml").read_text("utf-8"))
     lists: Mapping[str, list[str]] = {**template["words"], "thing": sorted(things)}
-    for kind, patterns in template[table].items():
+    for kind, patterns in template["patterns"].items():
         for pattern in patterns:
             rng = random.Random(f"{seed} {pattern}")
             for _ in range(fills):
