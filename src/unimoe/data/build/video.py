@@ -48,7 +48,7 @@ WORDS = (
     *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
     *("red", "blue", "green", "yes", "no", "hello", "dog", "cat", "house", "water"),
 )
-_NUM_CLIPS: dict[Split, int] = {"train": 1000, "validation": 80, "test": 600}
+_NUM_CLIPS: dict[Split, int] = {"train": 2400, "validation": 80, "test": 600}
 _TRAINING_TURNS = 3
 _DESCRIBED_SHARE = 0.2
 _SOUND_SHARE = 0.4
