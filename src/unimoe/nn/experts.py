@@ -186,6 +186,7 @@ def _parts(rows: Tensor, counts: list[int]) -> Iterator[tuple[int, Tensor]]:
 
 
 def swiglu(both: Tensor) -> Tensor:
+    """silu(gate) * up of gate and up side by side, in new memory."""
     gate, up = both.chunk(2, dim=-1)
     return functional.silu(gate).mul_(up)
 
