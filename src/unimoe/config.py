@@ -202,6 +202,9 @@ class VisionConfig:
     the patches are aligned one by one and averaged, as released."""
     reads_class_state: bool = False
     """Every window also reads DINOv2's class state: what the tile shows as a whole."""
+    colour_levels: int = 0
+    """Beside the state of a patch stand the shares of its pixels near each colour of a cube of so
+    many levels a channel; 0: none, as released."""
     speaks_words: bool = False
     """Embeddings become mixtures of the core's own (`encoders/soft_words.py`); False: they are
     read as they come out, as released."""
@@ -236,6 +239,10 @@ class VisionConfig:
             "reads_class_state needs aligner_layers and the tower dinov2",
         )
         _require(
+            not self.colour_levels or (self.aligner_layers > 0 and self.colour_levels > 1),
+            f"colour_levels need aligner_layers, and two or more; they are {self.colour_levels}",
+        )
+        _require(
             all(
                 1 <= low <= high
                 for low, high in zip(self.min_tile_grid, self.max_tile_grid, strict=True)
@@ -247,6 +254,11 @@ class VisionConfig:
     def patches_across(self) -> int:
         """Patches along a side of a tile."""
         return self.image_side // self.patch_side
+
+    @property
+    def state_width(self) -> int:
+        """Values of a state: the tower's, after them its colours."""
+        return self.hidden_size + self.colour_levels**3
 
     @property
     def states_per_tile(self) -> int:

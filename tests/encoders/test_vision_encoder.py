@@ -7,7 +7,7 @@ from transformers.models.siglip import SiglipVisionConfig, SiglipVisionModel
 
 from unimoe.config import VisionConfig
 from unimoe.encoders import vision
-from unimoe.encoders.vision import VisionEncoder
+from unimoe.encoders.vision import VisionEncoder, colour_shares
 from unimoe.errors import ConfigError
 
 SIGLIP = VisionConfig(
@@ -93,6 +93,48 @@ def test_a_class_state_that_is_read_stands_beside_every_window() -> None:
     mixed = aligner.layers[0](aligner.window(joined) + aligner.places)
     by_hand = aligner.projector(aligner.norm(mixed))
     torch.testing.assert_close(encoder(tiles(2)), by_hand, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_colours_that_are_read_stand_beside_every_state() -> None:
+    config = dataclasses.replace(
+        DINOV2, pool_side=5, aligner_layers=1, reads_class_state=True, colour_levels=3
+    )
+    encoder = encoder_of(config)
+    pixels = torch.full((2, 3, 23, 23), 1.0)  # white, where mean and deviation are a half
+    pixels[1, :, 4:8, 12:14] = torch.tensor([1.0, 0.0, -1.0])[:, None, None]
+    states = encoder.states(pixels)
+    assert states.shape == (2, config.states_per_tile, config.state_width) == (2, 26, 32 + 27)
+    plain = encoder_of(dataclasses.replace(config, colour_levels=0))
+    plain.load_state_dict(encoder.tower.state_dict(prefix="tower."), strict=False)
+    torch.testing.assert_close(states[..., :32], plain.states(pixels), rtol=0, atol=1e-6)
+    white, orange = 27 * torch.eye(27)[26], 27 * torch.eye(27)[2 * 9 + 1 * 3 + 0]
+    of_patch = states[1, 5 + 3, 32:]  # row 1, column 3: its left half is orange
+    torch.testing.assert_close(of_patch, (white + orange) / 2)
+    torch.testing.assert_close(states[1, 5 + 2, 32:], white)
+    torch.testing.assert_close(states[1, -1, 32:], white + (orange - white) / 50)
+    assert encoder(pixels).shape[:2] == (2, 25)
+
+
+@torch.no_grad()
+def test_colours_of_a_window_and_of_the_tile_are_added_to_its_embedding() -> None:
+    config = dataclasses.replace(DINOV2, pool_side=1, aligner_layers=1, reads_class_state=True)
+    aligner = encoder_of(dataclasses.replace(config, colour_levels=2)).aligner
+    plain = encoder_of(config).aligner
+    plain.load_state_dict(aligner.state_dict(), strict=False)
+    states = torch.randn(2, config.states_per_tile, 32 + 8)
+    torch.testing.assert_close(aligner(states), plain(states[..., :32]))  # they begin with nothing
+    aligner.colours.weight.normal_()
+    window, tile = states[:, :-1, 32:].mean(1), states[:, -1, 32:]
+    added = torch.cat([window, tile], dim=-1) @ aligner.colours.weight.T
+    torch.testing.assert_close(aligner(states), plain(states[..., :32]) + added[:, None])
+
+
+def test_a_pixel_between_levels_counts_for_both() -> None:
+    pixels = torch.tensor([[[0.75, 0.5, 1.2]]])
+    shares = colour_shares(pixels, 3)[0].view(3, 3, 3)
+    assert shares[1, 1, 2] == shares[2, 1, 2] == 27 / 2
+    assert shares.sum() == 27
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ VISION = VisionConfig(
     pool_side=2,
     aligner_layers=1,
     reads_class_state=True,
+    colour_levels=2,
     max_tile_grid=(1, 1),
 )
 
@@ -49,4 +50,5 @@ def test_a_probe_sees_patches_alone(tmp_path) -> None:
     whole = states.vision
     states.vision = lambda tiles: seen.append(whole(tiles)) or seen[-1]  # type: ignore[method-assign]
     features = TowerEye(states, model.config).features([path])
-    torch.testing.assert_close(features[0, :32], seen[0][0, :-1].mean(0))
+    assert features.shape == (1, 2 * 32)
+    torch.testing.assert_close(features[0, :32], seen[0][0, :-1, :32].mean(0))

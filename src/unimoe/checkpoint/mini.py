@@ -114,6 +114,7 @@ def mini_config(moe: MoEConfig | None = None) -> OmniConfig:
             pool_side=4,
             aligner_layers=2,
             reads_class_state=True,
+            colour_levels=3,
             speaks_words=True,
             max_tile_grid=(1, 1),
             pixel_mean=(0.485, 0.456, 0.406),
@@ -328,7 +329,7 @@ def _audio_tensors(weights: Mapping[str, NDArray[Any]], config: OmniConfig) -> d
 def _new_connector(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if name.endswith(".words.spoken") or ("norm" in name and name.endswith("weight")):
         return torch.ones(shape)
-    if len(shape) == 1 or name.endswith(("query_tokens", ".qkv_out", ".o_out")):
+    if len(shape) == 1 or name.endswith(("query_tokens", "colours.weight", ".qkv_out", ".o_out")):
         return torch.zeros(shape)
     if name == "audio.qformer.moment.weight":  # begin with what is heard, not with a mixture of it
         moment: Tensor = 0.05 * torch.eye(shape[0]).repeat(1, shape[1] // shape[0])

@@ -40,7 +40,9 @@ class WindowAligner(nn.Module):
     """A token a window: its patches side by side, then attention among the tokens of the tile.
 
     Nothing is averaged, so a token keeps where in its window something is; and what a whole tile
-    shows (a name, how many of a kind) can be told by each of its tokens.
+    shows (a name, how many of a kind) can be told by each of its tokens. The colours of the window,
+    and of the tile if its class state is read, are added at the end: a colour's name follows from
+    them by a linear map, which attention took long to find.
     """
 
     def __init__(self, config: VisionConfig, hidden_size: int) -> None:
@@ -48,6 +50,7 @@ class WindowAligner(nn.Module):
         self.pool_side = config.pool_side
         self.reads_class_state = config.reads_class_state
         width, window = config.hidden_size, config.patches_across // config.pool_side
+        self.width = width
         self.window = nn.Linear((window**2 + config.reads_class_state) * width, width)
         self.places = nn.Parameter(torch.zeros(config.pool_side**2, width))
         self.layers = nn.ModuleList(
@@ -64,16 +67,24 @@ class WindowAligner(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         self.projector = nn.Linear(width, hidden_size)
+        self.colours: nn.Linear | None = None
+        if config.colour_levels:
+            shares = (1 + config.reads_class_state) * config.colour_levels**3
+            self.colours = nn.Linear(shares, hidden_size, bias=False)
+            nn.init.zeros_(self.colours.weight)
 
     def forward(
         self, states: Float[Tensor, "tiles states width"]
     ) -> Float[Tensor, "tiles tokens hidden"]:
         """Embeddings of every tile; its class state, if it is read, comes last."""
-        tokens = self.window(self._windows(states)) + self.places
+        tokens = self.window(self._windows(states[..., : self.width])) + self.places
         for layer in self.layers:
             tokens = layer(tokens)
         embeddings: Tensor = self.projector(self.norm(tokens))
-        return embeddings
+        if self.colours is None:
+            return embeddings
+        colours: Tensor = self.colours(self._colours_of_windows(states[..., self.width :]))
+        return embeddings + colours
 
     def _windows(
         self, states: Float[Tensor, "tiles states width"]
@@ -84,6 +95,15 @@ class WindowAligner(nn.Module):
         windows = join_patches(states[:, :-1], self.pool_side)
         whole = states[:, -1:].expand(-1, windows.shape[1], -1)
         return torch.cat([windows, whole], dim=-1)
+
+    def _colours_of_windows(
+        self, colours: Float[Tensor, "tiles states colours"]
+    ) -> Float[Tensor, "tiles tokens joined"]:
+        """Mean shares of each window, beside them those of the tile."""
+        if not self.reads_class_state:
+            return pool_patches(colours, self.pool_side)
+        windows = pool_patches(colours[:, :-1], self.pool_side)
+        return torch.cat([windows, colours[:, -1:].expand_as(windows)], dim=-1)
 
 
 def join_patches(

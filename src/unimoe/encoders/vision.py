@@ -10,6 +10,7 @@ width = tower's, hidden = core's.
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -48,13 +49,33 @@ class VisionEncoder(nn.Module):
     def states(
         self, pixels: Float[Tensor, "tiles 3 side side"]
     ) -> Float[Tensor, "tiles states width"]:
-        """What the tower sees in each patch (and, last, as a whole).
+        """What the tower sees in each patch (and, last, as a whole), and the colours of each.
 
         With a frozen tower it need be computed only once.
         """
-        if self.config.tower == "siglip":
-            return self._siglip_patches(pixels)
-        return self._dinov2_patches(pixels)
+        is_siglip = self.config.tower == "siglip"
+        seen = self._siglip_patches(pixels) if is_siglip else self._dinov2_patches(pixels)
+        if not self.config.colour_levels:
+            return seen
+        return torch.cat([seen, self._colours(pixels)], dim=-1)
+
+    def _colours(
+        self, pixels: Float[Tensor, "tiles 3 side side"]
+    ) -> Float[Tensor, "tiles states colours"]:
+        """Shares of colours in each patch, and in the tile, if its class state is read."""
+        config = self.config
+        mean, std = (
+            pixels.new_tensor(values, dtype=torch.float32)[:, None, None]
+            for values in (config.pixel_mean, config.pixel_std)
+        )
+        across, inner = config.patches_across, config.patch_side
+        seen = (pixels.float() * std + mean)[..., : across * inner, : across * inner]
+        cut = seen.reshape(-1, 3, across, inner, across, inner)
+        patches = cut.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
+        shares = colour_shares(patches, config.colour_levels)
+        if config.reads_class_state:
+            shares = torch.cat([shares, shares.mean(1, keepdim=True)], dim=1)
+        return shares.to(pixels.dtype)
 
     def connect(
         self, states: Float[Tensor, "tiles states width"]
@@ -84,6 +105,27 @@ class VisionEncoder(nn.Module):
         if self.config.reads_class_state:
             return states.roll(-1, dims=1)  # the class state goes to the end
         return states[:, 1:]
+
+
+def colour_shares(
+    pixels: Float[Tensor, "*places pixels 3"], levels: int
+) -> Float[Tensor, "*places colours"]:
+    """How much of a place is near each colour of a cube, red counting slowest; 1 on average.
+
+    A pixel between two levels of a channel counts for both, by how near it is to each. Shares of a
+    union are means of shares, so whoever adds up sees what is there, and how much of it; of mean
+    pixels it would see a mixture with the background.
+
+    Args:
+        pixels: of every place, from 0 to 1; what lies beyond counts as the nearest of these.
+        levels: of each channel, the first 0, the last 1.
+    """
+    steps = torch.arange(levels, device=pixels.device)
+    distances = (pixels.clamp(0, 1)[..., None] * (levels - 1) - steps).abs()
+    red, green, blue = (1 - distances).clamp_min(0).unbind(-2)  # [*places, pixels, levels]
+    red_green = (red[..., :, None] * green[..., None, :]).flatten(-2)
+    shares = (red_green.transpose(-1, -2) @ blue).flatten(-2) / pixels.shape[-2]
+    return shares * levels**3
 
 
 # transformers takes three seconds to import, and a model that only reads text never needs it:

@@ -98,7 +98,10 @@ class TowerStates:
 
 
 class TowerEye:
-    """Pictures in numbers: mean and maximum of their patches' states, first tile only."""
+    """Pictures in numbers: mean and maximum of their patches' states, first tile only.
+
+    What the tower makes of them alone, without the colours that may stand beside.
+    """
 
     def __init__(self, states: TowerStates, config: OmniConfig) -> None:
         if config.vision is None:
@@ -114,6 +117,6 @@ class TowerEye:
             tiles = [tile_image(load_image(path), self._vision).pixel_values[0] for path in some]
             states = self._states.vision(torch.from_numpy(np.stack(tiles)))
             self._states.forget()
-            patches = states[:, : self._vision.patches_across**2]
+            patches = states[:, : self._vision.patches_across**2, : self._vision.hidden_size]
             rows.append(torch.cat([patches.mean(1), patches.amax(1)], dim=1))
         return torch.cat(rows)

@@ -46,6 +46,7 @@ _VISION_TOWER = (
     "layer_norm_eps",
     "hidden_act",
     "reads_class_state",
+    "colour_levels",
 )
 _AUDIO_TOWER = ("hidden_size", "encoder_layers", "num_heads", "max_source_positions")
 # Those that decide what a connector makes of the states, but not how many tokens.
@@ -198,7 +199,7 @@ def tower_stores(folder: PreparedFolder) -> dict[str, StateStore]:
     vision, audio = folder.config.vision, folder.config.audio
     stores = {}
     if vision is not None:
-        shape = (vision.states_per_tile, vision.hidden_size)
+        shape = (vision.states_per_tile, vision.state_width)
         stores["vision"] = StateStore(folder.towers, "vision", shape)
     if audio is not None:
         shape = (audio.max_source_positions, audio.hidden_size)
