@@ -7,6 +7,7 @@ Axes: width = encoder's, hidden = core's, queries = learned tokens of a clip (20
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -77,33 +78,29 @@ class WindowAligner(nn.Module):
         self, states: Float[Tensor, "tiles states width"]
     ) -> Float[Tensor, "tiles tokens hidden"]:
         """Embeddings of every tile; its class state, if it is read, comes last."""
-        tokens = self.window(self._windows(states[..., : self.width])) + self.places
+        tokens = (
+            self.window(self._beside_whole(states[..., : self.width], join_patches)) + self.places
+        )
         for layer in self.layers:
             tokens = layer(tokens)
         embeddings: Tensor = self.projector(self.norm(tokens))
         if self.colours is None:
             return embeddings
-        colours: Tensor = self.colours(self._colours_of_windows(states[..., self.width :]))
+        shares = self._beside_whole(states[..., self.width :], pool_patches)
+        colours: Tensor = self.colours(shares)
         return embeddings + colours
 
-    def _windows(
-        self, states: Float[Tensor, "tiles states width"]
+    def _beside_whole(
+        self,
+        states: Float[Tensor, "tiles states some"],
+        of_windows: Callable[[Tensor, int], Tensor],
     ) -> Float[Tensor, "tiles tokens joined"]:
-        """What each token is made of."""
+        """What windows are made of their patches, beside it the tile's own if it is read."""
         if not self.reads_class_state:
-            return join_patches(states, self.pool_side)
-        windows = join_patches(states[:, :-1], self.pool_side)
+            return of_windows(states, self.pool_side)
+        windows = of_windows(states[:, :-1], self.pool_side)
         whole = states[:, -1:].expand(-1, windows.shape[1], -1)
         return torch.cat([windows, whole], dim=-1)
-
-    def _colours_of_windows(
-        self, colours: Float[Tensor, "tiles states colours"]
-    ) -> Float[Tensor, "tiles tokens joined"]:
-        """Mean shares of each window, beside them those of the tile."""
-        if not self.reads_class_state:
-            return pool_patches(colours, self.pool_side)
-        windows = pool_patches(colours[:, :-1], self.pool_side)
-        return torch.cat([windows, colours[:, -1:].expand_as(windows)], dim=-1)
 
 
 def join_patches(
