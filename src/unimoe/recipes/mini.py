@@ -73,6 +73,7 @@ TEXT = {"text": 1.0}
 _TAUGHT_BY = {"vision": IMAGES | VIDEO, "speech": SPEECH, "sound": SOUNDS}
 
 _WORDS_NAME = "words.safetensors"
+_FORMER_NAME = "former.safetensors"
 _QFORMER = "audio.qformer."
 _SPEECH_CONNECTOR = {
     f"{_QFORMER}{part}": 1.0
@@ -267,8 +268,11 @@ def _dense(runs: Path) -> OmniModel:
 
 def _former(runs: Path) -> dict[str, Tensor]:
     """What an earlier run exported, if it lies here: this run goes on from its experts too."""
-    path = runs / "former.safetensors"
-    return read_packed(path) if path.exists() else {}
+    return read_packed(runs / _FORMER_NAME) if _has_former(runs) else {}
+
+
+def _has_former(runs: Path) -> bool:
+    return (runs / _FORMER_NAME).exists()
 
 
 def _connected(runs: Path, *stages: str) -> OmniModel:
@@ -276,9 +280,9 @@ def _connected(runs: Path, *stages: str) -> OmniModel:
 
     What a former run aligned need not be aligned again.
     """
-    model, former = _dense(runs), _former(runs)
+    model = _dense(runs)
     for stage in ("pictures", "words"):
-        if former and not _has_run(runs, stage):
+        if _has_former(runs) and not _has_run(runs, stage):
             continue
         apply_trained(model, runs / stage)
         apply_trained(model, runs / stage, file_name=_WORDS_NAME)
@@ -331,7 +335,7 @@ def _specialist_after(runs: Path, expert: int, stage: str) -> OmniModel:
 
 def _trained_mixture(runs: Path, *stages: str) -> OmniModel:
     """The mixture after routing, or as a former run left it, and after these stages."""
-    if _former(runs) and not _has_run(runs, "routing"):
+    if _has_former(runs) and not _has_run(runs, "routing"):
         model = _former_mixture(runs)
     else:
         model = _upcycled(runs)
