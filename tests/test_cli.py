@@ -17,6 +17,7 @@ import unimoe.infer.conversation  # noqa: F401  before tests replace the session
 from unimoe import cli
 from unimoe.checkpoint.directory import read_config
 from unimoe.checkpoint.weights import save_model
+from unimoe.cli import root, talk
 from unimoe.config import OmniConfig, SpecialTokens
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.infer.session import OmniInference, TextDelta
@@ -104,7 +105,7 @@ def test_every_command_explains_itself(run, command):
     code, out, err = run(command, "--help")
     assert (code, err) == (0, "")
     assert f"Usage: unimoe {command}" in out
-    assert max(map(len, out.splitlines())) <= cli.HELP_WIDTH
+    assert max(map(len, out.splitlines())) <= root.HELP_WIDTH
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_a_picture_that_is_none_fails_with_its_name(chat, tmp_path):
 
 
 def test_defaults_are_those_of_the_library():
-    chat = inspect.signature(cli.chat).parameters
+    chat = inspect.signature(talk.chat).parameters
     names = [name for name in SamplingOptions.__slots__ if name not in ("stop", "stop_tokens")]
     assert len(names) == 7
     for name in names:

@@ -24,7 +24,7 @@ from unimoe.checkpoint.dialects import own_json
 from unimoe.checkpoint.directory import read_config, slots_in
 from unimoe.checkpoint.inspect import describe, render
 from unimoe.checkpoint.weights import load_model
-from unimoe.cli import Dtype
+from unimoe.cli.root import Dtype
 from unimoe.errors import CheckpointError
 
 BILLION = 10**9

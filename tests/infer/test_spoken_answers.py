@@ -157,7 +157,7 @@ def test_without_a_speech_head_nothing_is_said(tiny_session) -> None:
 
 def test_the_commands_write_what_is_said(session, answers, monkeypatch, tmp_path, capsys) -> None:
     answers(PLAIN)
-    monkeypatch.setattr("unimoe.cli._load", lambda *_: session)
+    monkeypatch.setattr("unimoe.cli.talk.load", lambda *_: session)
     out = tmp_path / "a.wav"
     assert main(["chat", "Hi", "--speak", str(out), "--voice", "man"]) == 0
     told = capsys.readouterr()
