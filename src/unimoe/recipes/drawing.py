@@ -6,7 +6,8 @@
               `painter/`
 
 Where a painter of a former run lies in the folder as `former/`, both go on from it: its latents
-stay what they are, and projector and DiT are tuned to the core there is now.
+stay what they are, and projector and DiT are tuned to the core there is now. With the core it was
+taught on beside it, it first learns to read the new one by least squares.
 Source: paper section 2.4 (docs/sources.md#recipe).
 """
 
@@ -29,6 +30,7 @@ from unimoe.heads.vae import PictureVAE, psnr
 from unimoe.model.omni import OmniModel
 from unimoe.nn.precision import mixed_precision
 from unimoe.tokens.vocabulary import Vocabulary
+from unimoe.train.follow_core import follow_core
 from unimoe.train.head_loop import HeadLoss
 from unimoe.train.learn_painter import (
     DrawingBatch,
@@ -63,6 +65,8 @@ class DrawingRecipe:
     config: PainterConfig
     reader: Callable[[Path], Reader]
     """From the folder of the run."""
+    former_core: Callable[[Path], OmniModel | None]
+    """From it: what `former/` was taught on, if that is known."""
     pictures: Callable[[Path, str], UInt8[Tensor, "pictures 3 side side"]]
     """From it and a split: what the decoder learns from, in the painter's size."""
     tasks: Callable[[Path, str], Manifest]
@@ -145,20 +149,27 @@ class DrawingRecipe:
         """A painter with its autoencoder and statistics of states; samples by split."""
         painter = _former(runs) or Painter(self.config)
         apply_trained(painter.vae, runs / "vae")
-        model, vocabulary = self.reader(runs)
+        reader = self.reader(runs)
         paintings = {
-            split: prepare_paintings(
-                self.tasks(runs, split),
-                model,
-                vocabulary,
-                painter,
-                self.prepared(runs),
-                tasks=self.shares,
-            )
-            for split in ("train", "test")
+            split: self._paintings(runs, split, painter, reader) for split in ("train", "test")
         }
-        painter.fit_states(paintings["train"].states.float())
+        states = paintings["train"].states.float()
+        if (core := self.former_core(runs)) is None:
+            painter.fit_states(states)
+        else:
+            known = self._paintings(runs, "train", painter, reader._replace(model=core))
+            follow_core(painter, known.states.float(), states)
         return painter, paintings
+
+    def _paintings(self, runs: Path, split: str, painter: Painter, reader: Reader) -> Paintings:
+        return prepare_paintings(
+            self.tasks(runs, split),
+            reader.model,
+            reader.vocabulary,
+            painter,
+            self.prepared(runs),
+            tasks=self.shares,
+        )
 
 
 def rebuilding_scores(

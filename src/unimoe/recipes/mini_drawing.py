@@ -10,9 +10,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from unimoe.checkpoint.mini import mini_directory
+from unimoe.checkpoint.packed import read_packed
 from unimoe.checkpoint.weights import load_model
 from unimoe.config import DiTConfig, PainterConfig, VAEConfig
 from unimoe.data.manifest import media_file, read_manifest
+from unimoe.model.omni import OmniModel
 from unimoe.nn.precision import multiplies_in_bf16
 from unimoe.parts import cache_directory
 from unimoe.recipes.drawing import DrawingRecipe, Reader
@@ -78,6 +80,7 @@ def mini_drawing() -> DrawingRecipe:
     return DrawingRecipe(
         config=PAINTER_OF_MINI,
         reader=lambda runs: _reader(),
+        former_core=_former_core,
         pictures=lambda runs, split: _pictures(split),
         tasks=lambda runs, split: read_manifest(_sets() / "drawing_tasks" / f"{split}.jsonl"),
         prepared=lambda runs: cache_directory() / "prepared" / "drawing",
@@ -102,6 +105,18 @@ def _reader() -> Reader:
     dtype = torch.bfloat16 if multiplies_in_bf16("cpu") else torch.float32
     model = load_model(directory, dtype=dtype).eval()
     return Reader(model, Vocabulary.from_directory(directory, model.config.special_tokens))
+
+
+def _former_core(runs: Path) -> OmniModel | None:
+    """The mixture of a former export, which lies beside the painter that was taught on it."""
+    path = runs / "former" / "trained.safetensors"
+    if not path.exists():
+        return None
+    trained, model = read_packed(path), _reader().model
+    for name, parameter in model.core.named_parameters(prefix="core"):
+        if name in trained:
+            parameter.data = trained[name].to(parameter.dtype)
+    return model
 
 
 def _pictures(split: str) -> UInt8[Tensor, "pictures 3 side side"]:

@@ -58,6 +58,7 @@ def tiny_drawing() -> DrawingRecipe:
     return DrawingRecipe(
         config=PAINTER_OF_TINY,
         reader=_reader,
+        former_core=lambda runs: None,
         pictures=_pictures,
         tasks=_squares,
         prepared=lambda runs: runs / "prepared" / "drawing",
