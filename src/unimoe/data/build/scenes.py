@@ -1,9 +1,9 @@
 """Scenes: several shapes and drawn things a picture; how many, which colour, where, how large?
 
 In:  parts of emoji, training styles only.  Out: a data set of composed 168-pixel pictures.
-Training asks five questions of a picture, the last of some to describe it; validation and test
-ask one. Of what could be asked, the answer given least so far is asked for: no answer of a kind
-of question is a good guess.
+Training asks a question of every kind of a picture, the last of some to describe it; validation
+and test ask one. Of what could be asked, the answer given least so far is asked for: no answer of
+a kind of question is a good guess.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from unimoe.parts import fetch, part
 
 TASK = "scenes"
 _NUM_PICTURES: dict[Split, int] = {"train": 18_000, "validation": 300, "test": 1000}
-_TRAINING_TURNS = 5
+_TRAINING_TURNS = 8
 _CAPTION_SHARE = 0.3
 
 _CARD = DataCard(
