@@ -9,9 +9,10 @@ from PIL import Image
 
 from unimoe import cli
 from unimoe.checkpoint.weights import load_model
+from unimoe.cli import talk
 from unimoe.data.leaks import find_leaks
 from unimoe.demo import TOUR
-from unimoe.errors import MediaError, RequestError
+from unimoe.errors import MediaError, RequestError, UnimoeError
 from unimoe.heads.painter import Painter
 from unimoe.heads.speaker import write_speaker
 from unimoe.infer.drawing import draw, painter_in
@@ -131,6 +132,30 @@ def test_a_former_painter_is_gone_on_from(runs: Path, tmp_path: Path) -> None:
     assert torch.allclose(before.state_dict()[name], after.state_dict()[name], atol=1e-2)
 
 
+def test_of_a_former_painter_the_transformer_alone_can_be_taught(
+    runs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(runs / "painter", tmp_path / "former")
+
+    run_stages(
+        "tiny",
+        tiny_drawing().stages(),
+        tmp_path,
+        only="image",
+        overrides=["train.steps=2", "train.warmup_steps=0"],
+    )
+
+    before, after = (painter_in(folder / "painter").state_dict() for folder in (runs, tmp_path))
+    assert torch.equal(before["draft.out.weight"], after["draft.out.weight"])
+    name = "dit.layers.0.attention.q_proj.weight"
+    assert not torch.equal(before[name], after[name])
+
+
+def test_without_a_former_painter_the_stages_before_are_needed(tmp_path: Path) -> None:
+    with pytest.raises(UnimoeError, match="vae"):
+        run_stages("tiny", tiny_drawing().stages(), tmp_path, only="image")
+
+
 def test_an_empty_prompt_is_refused(
     model: OmniModel, vocabulary: Vocabulary, painter: Painter
 ) -> None:
@@ -212,7 +237,7 @@ def test_drawing_options_without_a_picture_are_told(session: OmniInference) -> N
 def test_chat_draws_into_a_file(
     session: OmniInference, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cli, "_load", lambda model, device, dtype: session)
+    monkeypatch.setattr(talk, "load", lambda model, device, dtype: session)
     out = tmp_path / "answer.png"
     cli.main(["chat", "--draw", str(out), "--max-new-tokens", "2", "Draw red."])
     with Image.open(out) as drawn:
@@ -222,7 +247,7 @@ def test_chat_draws_into_a_file(
 def test_the_demo_shows_what_was_drawn_and_keeps_it(
     session: OmniInference, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cli, "_load", lambda model, device, dtype: session)
+    monkeypatch.setattr(talk, "load", lambda model, device, dtype: session)
     out = tmp_path / "page.html"
     assert cli.main(["demo", "--out", str(out)]) == 0
     with Image.open(tmp_path / "answer.png") as drawn:

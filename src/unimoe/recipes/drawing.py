@@ -6,8 +6,9 @@
               `painter/`
 
 Where a painter of a former run lies in the folder as `former/`, both go on from it: its latents
-stay what they are, and projector and DiT are tuned to the core there is now. With the core it was
-taught on beside it, it first learns to read the new one by least squares.
+stay what they are, and projector and DiT are tuned to the core there is now; stages before `image`
+need not be run. With the core it was taught on beside it, it first learns to read the new one by
+least squares.
 Source: paper section 2.4 (docs/sources.md#recipe).
 """
 
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from unimoe.config import PainterConfig
 from unimoe.data.manifest import Manifest
@@ -41,6 +42,7 @@ from unimoe.train.learn_painter import (
     drawing_objective,
     rebuilding_objective,
 )
+from unimoe.train.loop import TRAINED_NAME
 from unimoe.train.paintings import Paintings, prepare_paintings
 from unimoe.train.plan import HeadPlan
 from unimoe.train.stages import HeadMaterial, Stage, apply_trained
@@ -135,7 +137,7 @@ class DrawingRecipe:
 
     def _image_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
         painter, paintings = self._begun(runs)
-        apply_trained(painter, runs / "draft")
+        _take_trained(painter, runs, "draft")
         return HeadMaterial(
             model=painter,
             batch_of=DrawingBatches(paintings["train"], self.shares, plan.batch_size, plan.seed),
@@ -148,7 +150,7 @@ class DrawingRecipe:
     def _begun(self, runs: Path) -> tuple[Painter, dict[str, Paintings]]:
         """A painter with its autoencoder and statistics of states; samples by split."""
         painter = _former(runs) or Painter(self.config)
-        apply_trained(painter.vae, runs / "vae")
+        _take_trained(painter.vae, runs, "vae")
         reader = self.reader(runs)
         paintings = {
             split: self._paintings(runs, split, painter, reader) for split in ("train", "test")
@@ -205,6 +207,13 @@ def losses_by_task(
 
 def _former(runs: Path) -> Painter | None:
     return read_head(runs / "former", PAINTER, PainterConfig, Painter)
+
+
+def _take_trained(part: nn.Module, runs: Path, stage: str) -> None:
+    """What a stage learned; where it was not run, a former painter's stays as it is."""
+    has_former = (runs / "former" / f"{PAINTER}.json").exists()
+    if (runs / stage / TRAINED_NAME).exists() or not has_former:
+        apply_trained(part, runs / stage)
 
 
 def _export(painter: Painter, runs: Path) -> None:
