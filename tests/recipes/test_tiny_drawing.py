@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -6,18 +7,21 @@ import pytest
 import torch
 from heads.made_speakers import small_speaker
 from PIL import Image
+from safetensors.torch import save_file
 
 from unimoe import cli
 from unimoe.checkpoint.weights import load_model
 from unimoe.cli import talk
 from unimoe.data.leaks import find_leaks
 from unimoe.demo import TOUR
-from unimoe.errors import MediaError, RequestError, UnimoeError
+from unimoe.errors import CheckpointError, MediaError, RequestError, UnimoeError
 from unimoe.heads.painter import Painter
 from unimoe.heads.speaker import write_speaker
 from unimoe.infer.drawing import draw, painter_in
 from unimoe.infer.session import OmniInference
 from unimoe.model.omni import OmniModel
+from unimoe.recipes import mini_drawing
+from unimoe.recipes.drawing import Reader
 from unimoe.recipes.tiny_drawing import tiny_drawing
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.journal import read_journal
@@ -149,6 +153,44 @@ def test_of_a_former_painter_the_transformer_alone_can_be_taught(
     assert torch.equal(before["draft.out.weight"], after["draft.out.weight"])
     name = "dit.layers.0.attention.q_proj.weight"
     assert not torch.equal(before[name], after[name])
+
+
+def test_a_former_painter_first_reads_what_its_own_core_said(
+    runs: Path, model: OmniModel, tmp_path: Path
+) -> None:
+    shutil.copytree(runs / "painter", tmp_path / "former")
+    recipe = dataclasses.replace(tiny_drawing(), former_core=lambda _: model)
+    plan = ["train.steps=1", "train.warmup_steps=0", "train.lr=1e-9"]
+
+    run_stages("tiny", recipe.stages(), tmp_path, only="image", overrides=plan)
+
+    before, after = (painter_in(folder / "painter").state_dict() for folder in (runs, tmp_path))
+    name = "draft.gather.weight"
+    assert not torch.allclose(before[name], after[name], atol=1e-2)  # only its part of the states
+    assert torch.allclose(before["draft.out.weight"], after["draft.out.weight"], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "told"),
+    [
+        ({"vision.x": torch.zeros(2)}, "holds no core"),
+        ({"core.layers.0.x": torch.zeros(2)}, "has no place in mini's core"),
+    ],
+)
+def test_a_former_core_of_another_kind_is_refused(
+    model: OmniModel,
+    vocabulary: Vocabulary,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tensors: dict[str, torch.Tensor],
+    told: str,
+) -> None:
+    monkeypatch.setattr(mini_drawing, "_reader", lambda: Reader(model, vocabulary))
+    assert mini_drawing.mini_drawing().former_core(tmp_path) is None
+    (tmp_path / "former").mkdir()
+    save_file(tensors, tmp_path / "former" / "trained.safetensors")
+    with pytest.raises(CheckpointError, match=told):
+        mini_drawing.mini_drawing().former_core(tmp_path)
 
 
 def test_without_a_former_painter_the_stages_before_are_needed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from unimoe.checkpoint.packed import read_packed
 from unimoe.checkpoint.weights import load_model
 from unimoe.config import DiTConfig, PainterConfig, VAEConfig
 from unimoe.data.manifest import media_file, read_manifest
+from unimoe.errors import CheckpointError
 from unimoe.model.omni import OmniModel
 from unimoe.nn.precision import multiplies_in_bf16
 from unimoe.parts import cache_directory
@@ -108,14 +109,23 @@ def _reader() -> Reader:
 
 
 def _former_core(runs: Path) -> OmniModel | None:
-    """The mixture of a former export, which lies beside the painter that was taught on it."""
+    """The mixture of a former export, which lies beside the painter that was taught on it.
+
+    Raises:
+        CheckpointError: its core is of another shape, or it has none.
+    """
     path = runs / "former" / "trained.safetensors"
     if not path.exists():
         return None
-    trained, model = read_packed(path), _reader().model
-    for name, parameter in model.core.named_parameters(prefix="core"):
-        if name in trained:
-            parameter.data = trained[name].to(parameter.dtype)
+    model = _reader().model
+    parameters = dict(model.core.named_parameters(prefix="core"))
+    learned = {name: value for name, value in read_packed(path).items() if name.startswith("core.")}
+    for name, value in learned.items():
+        if name not in parameters or parameters[name].shape != value.shape:
+            raise CheckpointError(f"{path}: {name} {list(value.shape)} has no place in mini's core")
+        parameters[name].data = value.to(parameters[name].dtype)
+    if not learned:
+        raise CheckpointError(f"{path}: holds no core; lay `trained.safetensors` of a mini there")
     return model
 
 
