@@ -119,9 +119,7 @@ def write_core_prose(
     tally = _Tally()
     with DatasetWriter(folder, TASK, seed, disjoint=["sentence", "opening"]) as writer:
         for split, count in counts.items():
-            of_split = [
-                each for each in openings if split_of_sentence(each.sentence, seed) == split
-            ]
+            of_split = [each for each in openings if split_of_sentence(each.sentence) == split]
             samples = _usable_samples(write, of_split, tally)
             for sample in islice(samples, count):
                 writer.add(split, sample)

@@ -80,8 +80,8 @@ def build_read_aloud(
     pool = speech_sentences(sources, seed=seed)
     plans: dict[Split, Iterator[Reading]] = {
         "train": _training(pool, seed, scale),
-        "validation": _by_everyone(pool, "validation", _NUM_VALIDATION, VOICES, seed, scale),
-        "test": _test(pool, seed, scale),
+        "validation": _by_everyone(pool, "validation", _NUM_VALIDATION, VOICES, scale),
+        "test": _test(pool, scale),
     }
     with DatasetWriter(
         folder, TASK, seed, disjoint=["sentence"], held_out={"voice": {ADAPTED_VOICE}}
@@ -95,7 +95,7 @@ def build_read_aloud(
 def _training(pool: Sequence[Sentence], seed: int, scale: float) -> Iterator[Reading]:
     """Other sentences for every voice; those of pairs are read alone too."""
     counts = {name: max(2, round(count * scale)) for name, count in _NUM_TRAINING.items()}
-    drawn = draw_sentences(pool, "train", sum(counts.values()), seed=seed)
+    drawn = draw_sentences(pool, "train", sum(counts.values()))
     random.Random(f"{seed} read aloud").shuffle(drawn)
     start = 0
     for name, count in counts.items():
@@ -106,9 +106,9 @@ def _training(pool: Sequence[Sentence], seed: int, scale: float) -> Iterator[Rea
         yield Reading(pair, VOICES[0])
 
 
-def _test(pool: Sequence[Sentence], seed: int, scale: float) -> Iterator[Reading]:
-    yield from _by_everyone(pool, "test", _NUM_TEST, VOICES, seed, scale)
-    yield from _by_everyone(pool, "test", _NUM_ADAPTED_TEST, (ADAPTED_VOICE,), seed, scale)
+def _test(pool: Sequence[Sentence], scale: float) -> Iterator[Reading]:
+    yield from _by_everyone(pool, "test", _NUM_TEST, VOICES, scale)
+    yield from _by_everyone(pool, "test", _NUM_ADAPTED_TEST, (ADAPTED_VOICE,), scale)
 
 
 def _by_everyone(
@@ -116,10 +116,9 @@ def _by_everyone(
     split: Split,
     count: int,
     voices: Sequence[str],
-    seed: int,
     scale: float,
 ) -> Iterator[Reading]:
-    drawn = draw_sentences(pool, split, max(2, round(count * scale)), seed=seed)
+    drawn = draw_sentences(pool, split, max(2, round(count * scale)))
     for name in voices:
         yield from (Reading((each,), name) for each in drawn)
 

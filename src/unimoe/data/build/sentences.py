@@ -83,9 +83,12 @@ def words_of(text: str) -> str:
     return " ".join(re.findall(r"[a-z']+", text.lower()))
 
 
-def split_of_sentence(text: str, seed: int = 0) -> Split:
-    """The split of a sentence, whatever voice speaks it and whatever it is used for."""
-    return split_of(f"sentence {words_of(text)}", seed, RATIOS)
+def split_of_sentence(text: str) -> Split:
+    """The split of a sentence, whatever voice speaks it and whatever it is used for.
+
+    Whatever the seed, too: prose is built with a new one for each run, beside speech that is not.
+    """
+    return split_of(f"sentence {words_of(text)}", ratios=RATIOS)
 
 
 def sentence_pool(
@@ -113,9 +116,7 @@ def sentence_pool(
     return sorted(found.values(), key=lambda sentence: unit_hash(sentence.key, seed))
 
 
-def draw_sentences(
-    pool: Iterable[Sentence], split: Split, count: int, *, seed: int = 0
-) -> list[Sentence]:
+def draw_sentences(pool: Iterable[Sentence], split: Split, count: int) -> list[Sentence]:
     """The first sentences of a split, each kind with its share, mixed.
 
     What comes out for fewer is contained in what comes out for more, kind by kind.
@@ -123,7 +124,7 @@ def draw_sentences(
     left = {kind: round(count * share) for kind, share in SHARES.items()}
     drawn = []
     for sentence in pool:
-        if left[sentence.kind] > 0 and split_of_sentence(sentence.text, seed) == split:
+        if left[sentence.kind] > 0 and split_of_sentence(sentence.text) == split:
             left[sentence.kind] -= 1
             drawn.append(sentence)
     return drawn

@@ -136,7 +136,7 @@ def build_speech(
         plans: dict[Split, Iterator[Spoken]] = {
             "train": training_plan(pool, seed, scale),
             "validation": _apart_plan(pool, "validation", _NUM_VALIDATION, seed, scale),
-            "test": _test_plan(pool, seed, scale),
+            "test": _test_plan(pool, scale),
         }
         for split, plan in plans.items():
             for spoken in plan:
@@ -168,12 +168,12 @@ def read_recordings() -> list[Recording]:
 def training_plan(pool: Sequence[Sentence], seed: int, scale: float) -> Iterator[Spoken]:
     """What is spoken for training, and by whom."""
     yield from _apart_plan(pool, "train", _NUM_TRAINING, seed, scale)
-    yield from _pairs(pool, "train", _scaled(_NUM_TRAINING_PAIRS, scale), seed)
+    yield from _pairs(pool, "train", _scaled(_NUM_TRAINING_PAIRS, scale))
 
 
-def _pairs(pool: Sequence[Sentence], split: Split, count: int, seed: int) -> Iterator[Spoken]:
+def _pairs(pool: Sequence[Sentence], split: Split, count: int) -> Iterator[Spoken]:
     """Sentences of the first voice again, in twos: most are shorter than a clip of the encoder."""
-    sentences = draw_sentences(pool, split, 2 * count, seed=seed)
+    sentences = draw_sentences(pool, split, 2 * count)
     for pair in zip(sentences[::2], sentences[1::2], strict=False):
         yield Spoken(pair, _FIRST, "training, two sentences")
 
@@ -183,12 +183,12 @@ def _apart_plan(
 ) -> Iterator[Spoken]:
     """The first voice speaks the first sentences, each other one some of those after."""
     start = _scaled(counts[_FIRST], scale)
-    sentences = draw_sentences(pool, split, start, seed=seed)
+    sentences = draw_sentences(pool, split, start)
     yield from (Spoken((sentence,), _FIRST, "training") for sentence in sentences)
     taken = {sentence.key for sentence in sentences}
     others = {name: _scaled(count, scale) for name, count in counts.items() if name != _FIRST}
     rest = [sentence for sentence in pool if sentence.key not in taken]
-    for sentence in draw_sentences(rest, split, sum(others.values()), seed=seed):
+    for sentence in draw_sentences(rest, split, sum(others.values())):
         # By the sentence alone: no voice has a kind to itself, and one sentence more or less in
         # the pool changes no other clip.
         dealer = random.Random(f"{seed} voice {sentence.key}")
@@ -196,14 +196,14 @@ def _apart_plan(
         yield Spoken((sentence,), name, "further training")
 
 
-def _test_plan(pool: Sequence[Sentence], seed: int, scale: float) -> Iterator[Spoken]:
+def _test_plan(pool: Sequence[Sentence], scale: float) -> Iterator[Spoken]:
     """All voices speak the same sentences, from the first on, those who speak less fewer."""
     counts = {name: _scaled(number, scale) for name, number in _NUM_TEST.items()}
-    sentences = draw_sentences(pool, "test", max(counts.values()), seed=seed)
+    sentences = draw_sentences(pool, "test", max(counts.values()))
     for name, number in counts.items():
         for sentence in sentences[:number]:
             yield Spoken((sentence,), name, _group(name))
-    yield from _pairs(pool, "test", _scaled(_NUM_TEST_PAIRS, scale), seed)
+    yield from _pairs(pool, "test", _scaled(_NUM_TEST_PAIRS, scale))
 
 
 def _group(name: str) -> str:

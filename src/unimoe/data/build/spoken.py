@@ -105,7 +105,7 @@ def build_spoken(
                 count = max(1, round(counts * scale))
                 for sample in _chosen(sets[name], booth, count, seed):
                     _add_spoken(writer, booth, sets[name], sample)
-            own = [each for each in facts if split_of_sentence(each.question, seed) == split]
+            own = [each for each in facts if split_of_sentence(each.question) == split]
             for asked in own[: max(1, round(_NUM_CHATS[split] * scale))]:
                 writer.add(split, _chat(booth, asked))
         writer.close(_CARD)

@@ -88,7 +88,7 @@ def build_text(
             unique = {words_of(each.question): each for each in questions}
             ordered = sorted(unique, key=lambda key: unit_hash(f"{task} {key}", seed))
             for split in SPLITS:
-                keys = [key for key in ordered if split_of_sentence(key, seed) == split]
+                keys = [key for key in ordered if split_of_sentence(key) == split]
                 chosen = keys[: max(1, round(_MOST[split][task] * scale))]
                 for sample in _samples(task, split, [unique[key] for key in chosen]):
                     writer.add(split, sample)

@@ -70,7 +70,7 @@ def build_vocabulary(
     rest = [
         sentence
         for sentence in pool
-        if sentence.key not in taken and split_of_sentence(sentence.text, seed) == "train"
+        if sentence.key not in taken and split_of_sentence(sentence.text) == "train"
     ]
     count = max(1, round(_NUM_SENTENCES * scale))
     held_out = {"voice": HELD_OUT_VOICES}
