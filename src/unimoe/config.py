@@ -196,7 +196,9 @@ class VisionConfig:
     layer_norm_eps: float = 1e-6
     hidden_act: str = "gelu_pytorch_tanh"
     pool_side: int
-    """A tile becomes pool_side x pool_side tokens."""
+    """A tile becomes pool_side x pool_side windows, each a token or `tokens_per_window`."""
+    tokens_per_window: int = 1
+    """Of a window in an image, side by side; frames of videos have their mean, one a window."""
     aligner_layers: int = 0
     """Layers of attention among the tokens of a tile, each made of all patches of its window; 0:
     the patches are aligned one by one and averaged, as released."""
@@ -235,6 +237,10 @@ class VisionConfig:
             f"along a tile; it is {self.pool_side}",
         )
         _require(
+            self.tokens_per_window == 1 or (self.aligner_layers > 0 and self.tokens_per_window > 1),
+            f"tokens_per_window is {self.tokens_per_window}; need 1, or aligner_layers and more",
+        )
+        _require(
             not self.reads_class_state or (self.aligner_layers > 0 and self.tower == "dinov2"),
             "reads_class_state needs aligner_layers and the tower dinov2",
         )
@@ -267,7 +273,12 @@ class VisionConfig:
 
     @property
     def tokens_per_tile(self) -> int:
-        """Length of a tile in the sequence."""
+        """Length of a tile of an image in the sequence."""
+        return self.pool_side**2 * self.tokens_per_window
+
+    @property
+    def tokens_per_frame_tile(self) -> int:
+        """Length of a tile of a frame of a video."""
         return self.pool_side**2
 
 

@@ -7,6 +7,7 @@ from transformers.models.siglip import SiglipVisionConfig, SiglipVisionModel
 
 from unimoe.config import VisionConfig
 from unimoe.encoders import vision
+from unimoe.encoders.connector import window_means
 from unimoe.encoders.vision import VisionEncoder, colour_shares
 from unimoe.errors import ConfigError
 
@@ -147,6 +148,30 @@ def test_tokens_of_windows_are_of_their_own_tile_and_know_the_others_of_it() -> 
     before, after = encoder.connect(states), encoder.connect(changed)
     assert bool((before[0] != after[0]).any(-1).all())
     torch.testing.assert_close(before[1], after[1])
+
+
+@torch.no_grad()
+def test_tokens_of_a_window_stand_side_by_side() -> None:
+    config = dataclasses.replace(
+        DINOV2, pool_side=5, aligner_layers=1, reads_class_state=True, colour_levels=2
+    )
+    three = encoder_of(dataclasses.replace(config, tokens_per_window=3)).aligner
+    three.colours.weight.normal_()
+    states = torch.randn(2, config.states_per_tile, 32 + 8)
+    found = three(states)
+    assert found.shape[1] == dataclasses.replace(config, tokens_per_window=3).tokens_per_tile == 75
+    for number in range(3):  # each as if it were the only one
+        alone = encoder_of(config).aligner
+        own = slice(number * 48, (number + 1) * 48)
+        weights = {
+            name: value[own] if name.startswith(("projector.", "colours.")) else value
+            for name, value in three.state_dict().items()
+        }
+        alone.load_state_dict(weights)
+        torch.testing.assert_close(found[:, number::3], alone(states))
+    torch.testing.assert_close(
+        window_means(found, 3), found.view(2, 25, 3, -1).sum(2) / 3, rtol=0, atol=1e-6
+    )
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from unimoe.config import OmniConfig
 from unimoe.data.sample import Box, Moment, OmniSample, Place, Turn
 from unimoe.errors import DataError
 from unimoe.recipes.tiny import tiny_config
@@ -41,6 +42,47 @@ def test_tokens_whose_middles_lie_in_the_box_show_it() -> None:
     )
     found = list(told_of(omni, sample, CONFIG))
     assert found == [([1, 2, 3, 4], "all"), ([1, 3], "left"), ([9], "speck")]
+
+
+def of_windows(tokens_per_window: int) -> OmniConfig:
+    assert CONFIG.vision is not None
+    vision = dataclasses.replace(
+        CONFIG.vision, aligner_layers=1, tokens_per_window=tokens_per_window
+    )
+    return dataclasses.replace(CONFIG, vision=vision)
+
+
+def test_parts_of_words_are_told_by_the_tokens_of_a_window_in_turn() -> None:
+    # One tile of 2 x 2 windows, three tokens each.
+    sample = sequence([1, *[IMAGE] * 12], image_grid_thw=torch.tensor([[1, 1, 1]]))
+    left = Box(0, 0, 0.5, 1)
+    omni = of_pictures(
+        Place("red | circle | one left", left),
+        Place("| circle", left),
+        Place("a | b | c | d", left),
+    )
+    found = list(told_of(omni, sample, of_windows(3)))
+    circle = ([2, 8], "circle")
+    whole = [([1, 7], "a"), ([2, 8], "b"), ([3, 9], "c d")]
+    assert found == [([1, 7], "red"), circle, ([3, 9], "one left"), circle, *whole]
+
+
+def test_words_in_one_part_are_told_by_the_tokens_that_show_their_place() -> None:
+    sample = sequence([IMAGE] * 12, image_grid_thw=torch.tensor([[1, 1, 1]]))
+    # Across, tokens have their middles at 1/12, 3/12, ... of the picture.
+    letters = of_pictures(
+        Place("x", Box(0.2, 0.1, 0.202, 0.102)), Place("y", Box(0.8, 0.7, 0.802, 0.702))
+    )
+    assert list(told_of(letters, sample, of_windows(3))) == [([1], "x"), ([10], "y")]
+
+
+def test_a_window_of_one_token_is_told_all_parts() -> None:
+    sample = sequence([IMAGE] * 4, image_grid_thw=torch.tensor([[1, 1, 1]]))
+    omni = of_pictures(Place("red | circle | one left", Box(0.5, 0, 1, 0.5)), Place(" | cat"))
+    assert list(told_of(omni, sample, CONFIG)) == [
+        ([1], "red circle one left"),
+        ([0, 1, 2, 3], "cat"),
+    ]
 
 
 def test_a_picture_of_several_tiles_is_one_plane() -> None:
@@ -83,7 +125,13 @@ def test_moments_beside_a_video_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "place",
-    [Place(" "), Place("x", Box(0.5, 0, 0.5, 1)), Place("x", image=1), Place("x", Box(0, 0, 1, 2))],
+    [
+        Place(" "),
+        Place(" | "),
+        Place("x", Box(0.5, 0, 0.5, 1)),
+        Place("x", image=1),
+        Place("x", Box(0, 0, 1, 2)),
+    ],
 )
 def test_a_place_outside_of_the_pictures_is_refused(place: Place) -> None:
     with pytest.raises(DataError, match="within 0 to 1"):

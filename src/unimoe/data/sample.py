@@ -70,7 +70,8 @@ class Place(NamedTuple):
     """What is somewhere in a picture."""
 
     words: str
-    """All that can be said of it, in any order, such as "red circle left top"."""
+    """All that can be said of it, such as "red circle left top", in any order; or in parts, a token
+    of a window each, such as "red | circle | left top"."""
     box: Box = WHOLE_PICTURE
     image: int = 0
     """Which of the sample's images."""
@@ -136,7 +137,7 @@ class OmniSample:
     def _require_place(self, place: Place) -> None:
         left, top, right, bottom = place.box
         is_inside = 0 <= left < right <= 1 and 0 <= top < bottom <= 1
-        if not (place.words.strip() and is_inside and 0 <= place.image < len(self.images)):
+        if not (place.words.strip(" |") and is_inside and 0 <= place.image < len(self.images)):
             raise DataError(
                 f"sample {self.id!r}: {place} of {len(self.images)} images; need words, a box "
                 "[left, top, right, bottom] within 0 to 1, and the number of an image from 0"

@@ -1,7 +1,7 @@
 """Connectors: from an encoder's states to embeddings of the language core.
 
 In:  patch states [tiles, patches, width] or clip states [clips, frames, width].
-Out: embeddings [tiles, pool * pool, hidden] or [clips, queries, hidden].
+Out: embeddings [tiles, tokens, hidden] or [clips, queries, hidden].
 Source: paper 2.2 and equation 1; released aligner and Q-Former (docs/sources.md#connectors).
 Axes: width = encoder's, hidden = core's, queries = learned tokens of a clip (20 a 3 seconds).
 """
@@ -38,7 +38,7 @@ def pool_patches(
 
 
 class WindowAligner(nn.Module):
-    """A token a window: its patches side by side, then attention among the tokens of the tile.
+    """A window's patches side by side, attention among the windows of a tile, of each its tokens.
 
     Nothing is averaged, so a token keeps where in its window something is; and what a whole tile
     shows (a name, how many of a kind) can be told by each of its tokens. The colours of the window,
@@ -67,34 +67,34 @@ class WindowAligner(nn.Module):
             for _ in range(config.aligner_layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.projector = nn.Linear(width, hidden_size)
+        self.tokens_per_window = config.tokens_per_window
+        self.projector = nn.Linear(width, config.tokens_per_window * hidden_size)
         self.colours: nn.Linear | None = None
         if config.colour_levels:
             shares = (1 + config.reads_class_state) * config.colour_levels**3
-            self.colours = nn.Linear(shares, hidden_size, bias=False)
+            self.colours = nn.Linear(shares, config.tokens_per_window * hidden_size, bias=False)
             nn.init.zeros_(self.colours.weight)
 
     def forward(
         self, states: Float[Tensor, "tiles states width"]
     ) -> Float[Tensor, "tiles tokens hidden"]:
         """Embeddings of every tile; its class state, if it is read, comes last."""
-        tokens = (
+        windows = (
             self.window(self._beside_whole(states[..., : self.width], join_patches)) + self.places
         )
         for layer in self.layers:
-            tokens = layer(tokens)
-        embeddings: Tensor = self.projector(self.norm(tokens))
-        if self.colours is None:
-            return embeddings
-        shares = self._beside_whole(states[..., self.width :], pool_patches)
-        colours: Tensor = self.colours(shares)
-        return embeddings + colours
+            windows = layer(windows)
+        embeddings: Tensor = self.projector(self.norm(windows))
+        if self.colours is not None:
+            shares = self._beside_whole(states[..., self.width :], pool_patches)
+            embeddings = embeddings + self.colours(shares)
+        return embeddings.reshape(len(states), len(self.places) * self.tokens_per_window, -1)
 
     def _beside_whole(
         self,
         states: Float[Tensor, "tiles states some"],
         of_windows: Callable[[Tensor, int], Tensor],
-    ) -> Float[Tensor, "tiles tokens joined"]:
+    ) -> Float[Tensor, "tiles windows joined"]:
         """What windows are made of their patches, beside it the tile's own if it is read."""
         if not self.reads_class_state:
             return of_windows(states, self.pool_side)
@@ -112,6 +112,14 @@ def join_patches(
     tiles, _, width = patches.shape
     cut = patches.reshape(tiles, pool_side, window, pool_side, window, width)
     return cut.transpose(2, 3).reshape(tiles, pool_side**2, window**2 * width)
+
+
+def window_means(
+    embeddings: Float[Tensor, "tiles tokens hidden"], tokens_per_window: int
+) -> Float[Tensor, "tiles windows hidden"]:
+    """One token a window, the mean of its own."""
+    tiles, _, hidden = embeddings.shape
+    return embeddings.reshape(tiles, -1, tokens_per_window, hidden).mean(2)
 
 
 _STEPS_A_QUERY = 2

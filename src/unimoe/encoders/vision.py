@@ -1,6 +1,6 @@
 """Vision encoder: tiles of an image or of video frames to embeddings of the language core.
 
-In:  pixel values [tiles, 3, side, side], normalised.  Out: embeddings [tiles, pool * pool, hidden].
+In:  pixel values [tiles, 3, side, side], normalised.  Out: embeddings [tiles, tokens, hidden].
 SigLIP or DINOv2 patches; a two-layer aligner on every patch, then average pooling; or an aligner
 of whole windows of patches.
 Source: paper 2.2; released tower and aligner (docs/sources.md#vision).

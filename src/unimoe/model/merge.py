@@ -28,8 +28,8 @@ class Medium(NamedTuple):
     states: Float[Tensor, "rows steps width"] | None
     """What the encoder's tower made of them before; given instead of the signals."""
     tokens_per_row: int
-    in_words: Callable[[Tensor], Tensor] | None = None
-    """Puts embeddings of the encoder in words; None: they are read as they come."""
+    read_as: Callable[[Tensor], Tensor] = lambda features: features
+    """What the core reads of the encoder's embeddings; they are read as they come by default."""
 
 
 def merge(
@@ -65,8 +65,5 @@ def merge(
     if rows is None or medium.encoder is None:
         return embeds
     encode: Any = medium.encoder if medium.states is None else medium.encoder.connect
-    features = encode(rows)
-    if medium.in_words is not None:
-        features = medium.in_words(features)
-    features = features.to(embeds.dtype)
+    features = medium.read_as(encode(rows)).to(embeds.dtype)
     return embeds.masked_scatter(places.unsqueeze(-1), features)

@@ -72,12 +72,14 @@ def omni_positions(
     """
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     rule = config.position_rule
-    pool_side = None if config.vision is None else config.vision.pool_side
+    pool_side = per_window = None
+    if config.vision is not None:
+        pool_side, per_window = config.vision.pool_side, config.vision.tokens_per_window
     queries_per_clip = None if config.audio is None else config.audio.queries_per_clip
     # Walking is index work on the host, whatever the default device of the caller.
     with torch.device("cpu"):
         blocks = {
-            "image": _image_blocks(image_grid_thw, pool_side),
+            "image": _image_blocks(image_grid_thw, pool_side, per_window),
             "video": _video_blocks(video_grid_thw, second_per_grid_ts, pool_side, rule),
             "audio": _audio_blocks(audio_grid_thw, queries_per_clip, rule),
         }
@@ -179,13 +181,14 @@ def _text(start: int, end: int) -> Int64[Tensor, "3 tokens"]:
 
 
 def _image_blocks(
-    grids: Int[Tensor, "images 3"] | None, pool_side: int | None
+    grids: Int[Tensor, "images 3"] | None, pool_side: int | None, per_window: int | None
 ) -> list[Int64[Tensor, "3 tokens"]]:
     if grids is None:
         return []
     side = _needed(pool_side, "images")
+    across = side * _needed(per_window, "images")
     return [
-        _frame_offsets(torch.zeros(frames), rows, columns, side)
+        _frame_offsets(torch.zeros(frames), rows, columns, side, across)
         for frames, rows, columns in grids.tolist()
     ]
 
@@ -209,7 +212,7 @@ def _video_blocks(
         raise RequestError(f"{len(grids)} videos, but {len(seconds)} values of second_per_grid_ts")
     # float32 and half to even, as released: 0.75 s a frame lands on halves.
     return [
-        _frame_offsets(torch.arange(frames) * interval * IDS_PER_SECOND, rows, columns, side)
+        _frame_offsets(torch.arange(frames) * interval * IDS_PER_SECOND, rows, columns, side, side)
         for (frames, rows, columns), interval in zip(
             grids.tolist(), seconds.cpu().float(), strict=True
         )
@@ -217,15 +220,18 @@ def _video_blocks(
 
 
 def _frame_offsets(
-    times: Float[Tensor, " frames"], rows: int, columns: int, side: int
+    times: Float[Tensor, " frames"], rows: int, columns: int, down: int, across: int
 ) -> Int64[Tensor, "3 tokens"]:
-    """Offsets in the order of the features: frame, tile row, tile column, y, x."""
+    """Offsets in the order of the features: frame, tile row, tile column, y, x.
+
+    A tile has `down` rows of tokens, `across` a row.
+    """
     frame, tile_row, tile_column, y, x = torch.meshgrid(
         torch.round(times).long(),
-        torch.arange(rows) * side,
-        torch.arange(columns) * side,
-        torch.arange(side),
-        torch.arange(side),
+        torch.arange(rows) * down,
+        torch.arange(columns) * across,
+        torch.arange(down),
+        torch.arange(across),
         indexing="ij",
     )
     return torch.stack([frame, tile_row + y, tile_column + x]).flatten(1)

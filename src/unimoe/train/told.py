@@ -4,6 +4,8 @@ In:  a sample of a data set, its sequence.  Out: for each place and moment, the 
      tokens and its words.
 A token of a picture shows a place if its middle lies within the box; one of a sound if its middle
 lies within the moment. Whatever is too small for that is shown by the token that holds its middle.
+Words parted by `|` are told window by window: the first part by the first token of every window
+that shows the place, and so on; the last tells what parts are left over.
 Axes: seq = tokens of the sample.
 """
 
@@ -35,13 +37,22 @@ def told_of(
     if omni.places:
         assert config.vision is not None
         assert sample.image_grid_thw is not None
-        side = config.vision.pool_side
+        side, per_window = config.vision.pool_side, config.vision.tokens_per_window
         grids = sample.image_grid_thw[:, 1:].tolist()
-        middles = [_tile_middles(rows, columns, side) for rows, columns in grids]
+        middles = [_tile_middles(rows, columns, side, side * per_window) for rows, columns in grids]
+        windows = [_tile_middles(rows, columns, side, side) for rows, columns in grids]
         pads = _split(sample.input_ids, config.special_tokens.image_pad, middles)
         for words, (left, top, right, bottom), image in omni.places:
             edges = torch.tensor([[left, top], [right, bottom]])
-            yield _shown(pads[image], middles[image], edges), words
+            parts = _parts(words, per_window)
+            if parts is None:
+                shown = _shown(pads[image], middles[image], edges)
+                yield shown, " ".join(words.replace("|", " ").split())
+                continue
+            for number, part in enumerate(parts):
+                if part:
+                    own = pads[image][number::per_window]
+                    yield _shown(own, windows[image], edges), part
     if omni.moments:
         assert config.audio is not None
         assert sample.audio_grid_thw is not None
@@ -54,14 +65,26 @@ def told_of(
             yield _shown(pads[audio], middles[audio], edges), words
 
 
-def _tile_middles(rows: int, columns: int, side: int) -> Float[Tensor, "seq xy"]:
-    """Of every token of an image, tile by tile, in shares of its width and height."""
+def _parts(words: str, per_window: int) -> list[str] | None:
+    """What each token of a window is told, "" for nothing; None: all the same."""
+    parts = [part.strip() for part in words.split("|")]
+    if per_window == 1 or len(parts) == 1:
+        return None
+    left_over = " ".join(filter(None, parts[per_window - 1 :]))
+    return [*parts[: per_window - 1], left_over]
+
+
+def _tile_middles(rows: int, columns: int, down: int, across: int) -> Float[Tensor, "seq xy"]:
+    """Of every token of an image, tile by tile, in shares of its width and height.
+
+    A tile has `down` rows of tokens, `across` a row.
+    """
     row, column, y, x = torch.meshgrid(
-        *(torch.arange(n) for n in (rows, columns, side, side)), indexing="ij"
+        *(torch.arange(n) for n in (rows, columns, down, across)), indexing="ij"
     )
-    across = (column + (x + 0.5) / side) / columns
-    down = (row + (y + 0.5) / side) / rows
-    return torch.stack([across, down], dim=-1).flatten(0, -2)
+    right = (column + (x + 0.5) / across) / columns
+    below = (row + (y + 0.5) / down) / rows
+    return torch.stack([right, below], dim=-1).flatten(0, -2)
 
 
 def _split(
