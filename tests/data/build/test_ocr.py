@@ -2,10 +2,14 @@ import random
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 
 from unimoe.data import read_manifest
+from unimoe.data.build import ocr
+from unimoe.data.build.canvas import SIDE
 from unimoe.data.build.ocr import build_ocr, common_words, split_of_number
+from unimoe.data.sample import Place
 from unimoe.errors import DataError
 
 _HELD_OUT = ("DejaVu Serif",)
@@ -82,10 +86,32 @@ def test_a_held_out_family_that_is_missing_is_named(tmp_path: Path) -> None:
         build_ocr(_sources(tmp_path), tmp_path / "set", held_out_families=("Cabin",))
 
 
-def test_digits_are_placed_from_left_to_right_and_lines_downwards(built: Path) -> None:
+def test_letters_are_placed_from_left_to_right_and_lines_downwards(built: Path) -> None:
     for sample in read_manifest(built / "train.jsonl"):
-        lines: dict[float, str] = {}
-        for words, box, _ in sample.places:
-            lines[box.top] = lines.get(box.top, "") + words
-            assert (box.right - box.left == 1.0) == (not words.isdigit())
-        assert " ".join(lines[top] for top in sorted(lines)) == sample.answers[0].lower()
+        lines: dict[float, dict[float, str]] = {}
+        for letter, box, _ in sample.places:
+            lines.setdefault(box.top, {})[box.left] = letter
+        read = ["".join(line[left] for left in sorted(line)) for _, line in sorted(lines.items())]
+        assert " ".join(read) == sample.answers[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_letter_is_where_it_is_told_to_be(tmp_path: Path, seed: int) -> None:
+    faces = ocr.read_typefaces(_sources(tmp_path)["fonts"])
+    mono = next(face for face in faces if "Mono" in face.family)
+
+    def written(*lines: str) -> tuple[np.ndarray, tuple[Place, ...]]:
+        picture, places = ocr._picture(ocr.Text(lines, "two"), mono, random.Random(seed))
+        return np.asarray(picture).astype(float), places
+
+    # Nothing else moves when one of these is left out.
+    whole, places = written("MxM", "MzM")
+    for missing, place in ((("M M", "MzM"), places[1]), (("MxM", "M M"), places[4])):
+        without, _ = written(*missing)
+        weight = np.abs(whole - without).sum(-1)
+        down, across = np.mgrid[:SIDE, :SIDE] + 0.5
+        middle = [(axis * weight).sum() / weight.sum() / SIDE for axis in (across, down)]
+        # Small letters stand on the line, and a line may be turned by 6 degrees.
+        assert place.words == {1: "x", 4: "z"}[places.index(place)]
+        assert abs(middle[0] - place.box.left) < 0.02
+        assert abs(middle[1] - place.box.top) < 0.07

@@ -7,7 +7,7 @@ import pytest
 
 from tests.data.build.drawn_parts import make_sprites, write_styles
 from unimoe.data import read_manifest
-from unimoe.data.build.canvas import SIDE, shade
+from unimoe.data.build.canvas import COLOURS, SIDE, shade
 from unimoe.data.build.questions import NUMBER_WORDS, Asked, Balance, short
 from unimoe.data.build.scene_layout import Kind, Scene, compose_scene
 from unimoe.data.build.scene_questions import (
@@ -129,7 +129,7 @@ def test_built_scenes_share_nothing_and_ask_all_kinds(tmp_path: Path) -> None:
     train, test = (read_manifest(tmp_path / "set" / f"{name}.jsonl") for name in ("train", "test"))
     assert {s.traits["kind"] for s in test} == set(KINDS)
     assert not {s.traits["scene"] for s in train} & {s.traits["scene"] for s in test}
-    assert max(len(s.conversations) for s in train) == 10
+    assert max(len(s.conversations) for s in train) == 16
     assert {len(s.conversations) for s in test} == {2}
 
 
@@ -140,8 +140,10 @@ def test_places_tell_where_each_thing_is_and_how_many_there_are(scenes: list[Sce
         for (kind, spot), (words, box, _) in zip(scene.things, places, strict=True):
             assert box.left <= spot.x / SIDE <= box.right
             assert box.top <= spot.y / SIDE <= box.bottom
-            said = words.split(" ")
-            assert words.startswith(kind.words)
+            looks, name, rest = (part.split() for part in words.split("|"))
+            assert name == [kind.name]
+            assert looks[:1] == [kind.colour] if kind.colour else not {*looks} & {*COLOURS}
+            said = [*looks, *rest]
             assert ("left" in said) == (spot.x <= SIDE / 2)
             assert ("bottom" in said) == (spot.y > SIDE / 2)
             alike = sum(thing.kind == kind for thing in scene.things)

@@ -107,9 +107,10 @@ def _ordered(turns: Sequence[Asked], rng: random.Random) -> list[Asked]:
 
 
 def _shown(questions: Sequence[Asked]) -> str:
-    """Such as "blue circle", as far as the questions tell."""
+    """Such as "blue | circle", as far as the questions tell."""
     answers = {question.kind: question.answer for question in questions}
-    return " ".join(answers[kind] for kind in ("colour", "shape") if kind in answers)
+    told = [answers.get(kind, "") for kind in ("colour", "shape")]
+    return " | ".join(told) if any(told) else ""
 
 
 def _sample(

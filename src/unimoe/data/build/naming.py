@@ -266,5 +266,5 @@ def _sample(key: str, path: str, drawing: Drawing, asked: Sequence[Asked]) -> Om
             "kind": asked[-1].kind,
             "drawing": f"{drawing.style} {drawing.key}",
         },
-        places=(Place(drawing.concept.name),),
+        places=(Place(f" | {drawing.concept.name}"),),
     )

@@ -135,10 +135,11 @@ def build_ocr(
                 is_new = split == "test" and index % 2 == 1
                 typeface = _choose(held_out_faces if is_new else training_faces, rng)
                 text = _draw_text(split, words, seed, rng)
-                path = writer.image(key, _picture(text, typeface, rng))
+                picture, places = _picture(text, typeface, rng)
+                path = writer.image(key, picture)
                 letters = "held out" if is_new else "training"
                 question = rng.choice(_QUESTIONS)
-                sample = _sample(key, path, text, typeface.family, letters, question)
+                sample = _sample(key, path, text, typeface.family, letters, question, places)
                 writer.add(split, sample)
         writer.close(_CARD)
 
@@ -233,7 +234,18 @@ def _cased(word: str, rng: random.Random) -> str:
     return rng.choice((str.lower, str.lower, str.lower, str.capitalize, str.upper))(word)
 
 
-def _picture(text: Text, typeface: Typeface, rng: random.Random) -> Image.Image:
+class _Written(NamedTuple):
+    """Lines of letters, RGBA, cut to the letters."""
+
+    picture: Image.Image
+    middles: tuple[tuple[str, float, float], ...]
+    """Of every letter, and across and down from the middle of the picture, in its pixels."""
+
+
+def _picture(
+    text: Text, typeface: Typeface, rng: random.Random
+) -> tuple[Image.Image, tuple[Place, ...]]:
+    """The text somewhere on a background, and where each letter is."""
     picture = make_background(rng)
     colour = rng.choice(tuple(COLOURS))
     ink = shade(colour, rng)
@@ -242,7 +254,8 @@ def _picture(text: Text, typeface: Typeface, rng: random.Random) -> Image.Image:
     elif rng.random() < 0.15:
         picture = Image.new("RGB", picture.size, ink)
         ink = (255, 255, 255)
-    letters = _letters(text.lines, typeface, ink)
+    written = _written(text.lines, typeface, ink)
+    letters = written.picture
     widest = 0.94 * SIDE
     tallest = 0.3 * SIDE * len(text.lines)
     largest = min(widest, tallest * max(1.0, letters.width / letters.height))
@@ -252,11 +265,25 @@ def _picture(text: Text, typeface: Typeface, rng: random.Random) -> Image.Image:
     x = SIDE / 2 + rng.uniform(-1, 1) * max(0.0, (SIDE - width) / 2 - 6)
     y = SIDE / 2 + rng.uniform(-1, 1) * max(0.0, (SIDE - height) / 2 - 10)
     lay(picture, letters, Spot(x, y, length), rng.choice((0.0, 0.0, rng.uniform(-6, 6))))
-    return picture
+    scale = length / max(letters.size)
+    places = [
+        Place(letter, _point((x + right * scale) / SIDE, (y + below * scale) / SIDE))
+        for letter, right, below in written.middles
+    ]
+    return picture, tuple(places)
 
 
-def _letters(lines: Sequence[str], typeface: Typeface, ink: RGB) -> Image.Image:
-    """Lines one below the other, RGBA, cut to the letters."""
+def _point(x: float, y: float) -> Box:
+    """Where a letter has its middle: one token tells it, so that letters come in their order.
+
+    The turn of the text is left out; its lines stay lines.
+    """
+    across, down = (min(0.998, max(0.0, round(share, 3))) for share in (x, y))
+    return Box(across, down, round(across + 0.002, 3), round(down + 0.002, 3))
+
+
+def _written(lines: Sequence[str], typeface: Typeface, ink: RGB) -> _Written:
+    """Lines one below the other, each in the middle."""
     font = ImageFont.truetype(typeface.path, _LETTER_PIXELS)
     text = "\n".join(lines)
     pen = ImageDraw.Draw(Image.new("L", (1, 1)))
@@ -265,22 +292,31 @@ def _letters(lines: Sequence[str], typeface: Typeface, ink: RGB) -> Image.Image:
     picture = Image.new("RGBA", size, (*ink, 0))
     corner = (4 - box[0], 4 - box[1])
     ImageDraw.Draw(picture).multiline_text(corner, text, font=font, align="center", fill=ink)
-    return picture
+    return _Written(picture, tuple(_middles(lines, font, pen)))
 
 
-def _places(text: Text) -> Iterator[Place]:
-    """Every line over its share of the height; digits, whose order counts, from left to right."""
-    for number, line in enumerate(text.lines):
-        top, bottom = number / len(text.lines), (number + 1) / len(text.lines)
-        pieces = line if line.isdigit() else [line.lower()]
-        for place, piece in enumerate(pieces):
-            columns = _MOST_DIGITS if line.isdigit() else 1
-            box = Box(place / columns, top, (place + 1) / columns, bottom)
-            yield Place(piece, box)
+def _middles(
+    lines: Sequence[str], font: ImageFont.FreeTypeFont, pen: ImageDraw.ImageDraw
+) -> Iterator[tuple[str, float, float]]:
+    """Every letter, and where its middle is from that of all lines together."""
+    whole = pen.multiline_textbbox((0, 0), "\n".join(lines), font=font)
+    for count, line in enumerate(lines, start=1):
+        bottom = pen.multiline_textbbox((0, 0), "\n".join(lines[:count]), font=font)[3]
+        own = pen.textbbox((0, 0), line, font=font)
+        below = bottom - (own[3] - own[1]) / 2 - (whole[1] + whole[3]) / 2
+        ends = [pen.textlength(line[:count], font=font) for count in range(len(line) + 1)]
+        for letter, left, right in zip(line, ends, ends[1:], strict=False):
+            yield letter, (left + right - ends[-1]) / 2, below
 
 
 def _sample(
-    key: str, path: str, text: Text, family: str, letters: str, question: str
+    key: str,
+    path: str,
+    text: Text,
+    family: str,
+    letters: str,
+    question: str,
+    places: tuple[Place, ...],
 ) -> OmniSample:
     asked = [Asked(question, text.words, (text.words,))]
     return OmniSample(
@@ -296,5 +332,5 @@ def _sample(
             "letters": letters,
             **text.own,
         },
-        places=tuple(_places(text)),
+        places=places,
     )

@@ -67,17 +67,26 @@ def caption_of(scene: Scene, rng: random.Random) -> Asked:
     return Asked(question, f"{capital(text)}.", (text,), "caption")
 
 
+def inventory_of(scene: Scene, rng: random.Random) -> Asked:
+    """Everything there is, and where: as many words that have to be read off the picture."""
+    question = rng.choice(("What is where?", "List what there is, and where.", "What is in it?"))
+    listed = [f"{thing.kind.words}, {' '.join(_whereabouts(thing))}" for thing in scene.things]
+    text = "; ".join(listed)
+    return Asked(question, f"{capital(text)}.", (text,), "inventory")
+
+
 def places_of(scene: Scene) -> tuple[Place, ...]:
     """What each thing is, how many of its kind there are, where in the picture, and how large."""
     found = []
     for thing in scene.things:
         x, y, side = thing.spot
         many = NUMBER_WORDS[len(scene.of(name=thing.kind.name, colour=thing.kind.colour))]
-        words = [thing.kind.words, many, *_whereabouts(thing)]
-        words += ["big"] * (side > _BIG) + ["small"] * (side < _SMALL)
+        looks = [thing.kind.colour] if thing.kind.colour else []
+        looks += ["big"] * (side > _BIG) + ["small"] * (side < _SMALL)
+        parts = (looks, [thing.kind.name], [many, *_whereabouts(thing)])
         edges = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
         box = Box(*(min(1.0, max(0.0, round(edge / SIDE, 3))) for edge in edges))
-        found.append(Place(" ".join(words), box))
+        found.append(Place(" | ".join(" ".join(part) for part in parts), box))
     return tuple(found)
 
 

@@ -1,9 +1,9 @@
 """Scenes: several shapes and drawn things a picture; how many, which colour, where, how large?
 
 In:  parts of emoji, training styles only.  Out: a data set of composed 168-pixel pictures.
-Training asks a question of every kind of a picture, the last of some to describe it; validation
-and test ask one. Of what could be asked, the answer given least so far is asked for: no answer of
-a kind of question is a good guess.
+Training asks up to eight questions on a picture, of every kind or all of one, the last of some to
+describe it or to list what is where; validation and test ask one. Of what could be asked, the
+answer given least so far is asked for: no answer of a kind of question is a good guess.
 """
 
 from __future__ import annotations
@@ -17,18 +17,34 @@ from unimoe.data.build.canvas import SIDE
 from unimoe.data.build.drawings import TRAINING_STYLES, Drawings
 from unimoe.data.build.questions import Asked, Balance, turns_of
 from unimoe.data.build.scene_layout import Scene, Sprite, compose_scene, read_sprites
-from unimoe.data.build.scene_questions import KINDS, caption_of, places_of, questions_on
+from unimoe.data.build.scene_questions import (
+    KINDS,
+    caption_of,
+    inventory_of,
+    places_of,
+    questions_on,
+)
 from unimoe.parts import fetch, part
 
 TASK = "scenes"
 _NUM_PICTURES: dict[Split, int] = {"train": 18_000, "validation": 300, "test": 1000}
 _TRAINING_TURNS = 8
-_CAPTION_SHARE = 0.3
+_CAPTION_SHARE, _INVENTORY_SHARE = 0.15, 0.5
+_FOCUS = {
+    KINDS: 0.35,
+    ("position",): 0.2,
+    ("count",): 0.15,
+    ("colour", "shape"): 0.1,
+    ("relation", "neighbour"): 0.15,
+    ("presence", "size"): 0.05,
+}
+"""What a picture of training is asked about, and how often: several questions of one kind on one
+picture tell its things apart."""
 
 _CARD = DataCard(
     subject=f"A picture of {SIDE} x {SIDE} pixels with up to nine coloured shapes and drawn "
     "things. Asked are colours, shapes, numbers, places, neighbours, sizes, and what is there; "
-    "training also asks for a description.",
+    "training also asks for a description, or what is where.",
     source="Composed for this set: circles, squares, triangles, stars and hearts in eight "
     "colours, and emoji of the styles that `naming` learns from.",
     licence="Fluent Emoji MIT; Noto Emoji Apache-2.0; Twemoji CC-BY-4.0; EmojiOne 2 CC-BY-4.0; "
@@ -93,16 +109,24 @@ def _asked(
     balance: Balance,
     rng: random.Random,
 ) -> list[Asked]:
-    """A question of this kind; to learn from, also some of others, and a description."""
+    """A question of this kind; to learn from, several, and a description."""
     if split != "train":
         return [balance.choose(possible[kind])]
-    others = [other for other in KINDS if other != kind and possible[other]]
-    kinds = [kind, *rng.sample(others, len(others))][:_TRAINING_TURNS]
-    chosen = [balance.choose(possible[each]) for each in kinds]
+    (focus,) = rng.choices(list(_FOCUS), [*_FOCUS.values()])
+    candidates = {each: list(possible[each]) for each in focus}
+    candidates.setdefault(kind, list(possible[kind]))
+    chosen: list[Asked] = []
+    while any(candidates.values()) and len(chosen) < _TRAINING_TURNS:
+        for left in candidates.values():
+            if left:
+                chosen.append(balance.choose(left))
+                left.remove(chosen[-1])
     rng.shuffle(chosen)
-    if rng.random() < _CAPTION_SHARE:
-        chosen[_TRAINING_TURNS - 1 :] = [caption_of(scene, rng)]
-    return chosen
+    draw = rng.random()
+    if draw < _CAPTION_SHARE + _INVENTORY_SHARE:
+        describe = caption_of if draw < _CAPTION_SHARE else inventory_of
+        chosen[_TRAINING_TURNS - 1 :] = [describe(scene, rng)]
+    return chosen[:_TRAINING_TURNS]
 
 
 def _sample(key: str, path: str, scene: Scene, asked: Sequence[Asked]) -> OmniSample:
