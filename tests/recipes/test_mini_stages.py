@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from unimoe.checkpoint.mini import _is_trained, export_trained, mini_config
+from unimoe.checkpoint.packed import read_packed, write_packed
 from unimoe.config import MoEConfig
-from unimoe.errors import TrainingError
+from unimoe.errors import CheckpointError, TrainingError
 from unimoe.model.allocate import meta_model
 from unimoe.model.omni import OmniModel
 from unimoe.model.specialists import specialist_moe, with_deltas
@@ -98,6 +99,11 @@ def test_a_mixture_goes_on_from_a_former_one_unless_routers_were_aimed_anew(
     for name, parameter in former.named_parameters():
         if name in learned or ".router." in name:
             torch.testing.assert_close(went_on[name], parameter, rtol=0, atol=0.03)
+    exported = read_packed(tmp_path / "former.safetensors")
+    cut = {name: value[:1] if name in learned else value for name, value in exported.items()}
+    write_packed(cut, tmp_path / "former.safetensors")
+    with pytest.raises(CheckpointError, match="exported of a model with other settings"):
+        _trained_mixture(tmp_path)
     (tmp_path / "routing").mkdir()
     save_file({}, tmp_path / "routing" / TRAINED_NAME)
     with pytest.raises(TrainingError, match="run stage 'speech' to its end first"):

@@ -40,6 +40,7 @@ from unimoe.checkpoint.weights import load_model
 from unimoe.config import MoEConfig
 from unimoe.data.manifest import read_manifest
 from unimoe.encoders.soft_words import SoftWords
+from unimoe.errors import CheckpointError
 from unimoe.model.omni import OmniModel
 from unimoe.model.specialists import specialist_moe, take_expert, with_deltas
 from unimoe.parts import cache_directory
@@ -63,7 +64,7 @@ SPECIALISTS = {0: "vision", 1: "speech", 2: "sound"}
 """Routed experts by the stage that makes them; the fourth is the core's own block."""
 
 IMAGES = {"easy_vqa": 1.0, "naming": 2.0, "scenes": 2.0, "ocr": 1.0}
-_PICTURES = {"easy_vqa": 0.5, "naming": 2.0, "scenes": 4.0, "ocr": 1.5}
+_PICTURES = {"easy_vqa": 0.5, "naming": 2.0, "scenes": 3.0, "ocr": 3.0}
 """For alignment: what takes longest to tell apart comes most often."""
 VIDEO = {"video": 1.5}
 TRANSCRIPTS = {"speech": 2.0, "vocabulary": 2.0}
@@ -157,10 +158,10 @@ def _gentle(learns: Mapping[str, float]) -> dict[str, float]:
 
 
 _EVERYTHING = {
-    "easy_vqa": 0.3,
-    "naming": 3.0,
+    "easy_vqa": 0.5,
+    "naming": 4.0,
     "scenes": 7.0,
-    "ocr": 0.5,
+    "ocr": 2.0,
     "video": 1.5,
     "speech": 1.0,
     "vocabulary": 0.5,
@@ -168,7 +169,7 @@ _EVERYTHING = {
     "sounds": 0.5,
     "combined": 1.0,
     "text": 1.5,
-    "core_prose": 4.0,
+    "core_prose": 1.5,
 }
 """What is learned first comes least; scenes, where things must be told apart, come most. What the
 core itself writes keeps it as fluent as it was: short answers alone do not."""
@@ -261,13 +262,27 @@ def _dense(runs: Path) -> OmniModel:
     model = load_model(base_directory())
     for name, parameter in model.named_parameters():
         if name in former and (not name.startswith("core.") or ".attention." in name):
-            parameter.data = former[name].to(parameter.dtype)
+            parameter.data = _fitting(name, former[name], parameter).to(parameter.dtype)
     return model
 
 
 def _former(runs: Path) -> dict[str, Tensor]:
     """What an earlier run exported, if it lies here: this run goes on from its experts too."""
     return read_packed(runs / _FORMER_NAME) if _has_former(runs) else {}
+
+
+def _fitting(name: str, value: Tensor, parameter: Tensor) -> Tensor:
+    """What a former run exported, if it is of this model's shape.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if value.shape != parameter.shape:
+        raise CheckpointError(
+            f"{_FORMER_NAME}: {name} is {list(value.shape)}, this model's {list(parameter.shape)}; "
+            "it was exported of a model with other settings. Take it away, or one that fits"
+        )
+    return value
 
 
 def _has_former(runs: Path) -> bool:
@@ -297,7 +312,7 @@ def _specialist(runs: Path, expert: int, *stages: str) -> OmniModel:
     model = with_deltas(dense, specialist_moe(dense.config.core.ffn_width, DELTA_RANK))
     for name, parameter in model.named_parameters():
         if ".deltas.routed." in name and name in former:
-            parameter.data = former[name][expert, None].clone()
+            parameter.data = _fitting(name, former[name][expert, None], parameter).clone()
     return model
 
 
@@ -349,7 +364,7 @@ def _former_mixture(runs: Path) -> OmniModel:
     former = _former(runs)
     for name, parameter in model.named_parameters():
         if ".ffn." in name and name in former:
-            parameter.data = former[name].clone()
+            parameter.data = _fitting(name, former[name], parameter).clone()
     return model
 
 
