@@ -9,13 +9,15 @@ from tests.data.build.drawn_parts import make_sprites, write_styles
 from unimoe.config import VideoConfig
 from unimoe.data import read_manifest
 from unimoe.data.build.video import build_video
-from unimoe.data.build.video_questions import KINDS, description_of, questions_on
+from unimoe.data.build.video_questions import KINDS, description_of, ends_of, questions_on
 from unimoe.data.build.video_story import (
+    CLIP_SIDE,
     FRAME_RATE_FPS,
     MAKES,
     Noise,
     Samples,
     Story,
+    _place,
     add_sounds,
     draw_frames,
     sound_track,
@@ -101,6 +103,28 @@ def test_things_move_as_said(stories: list[Story], way: str, axis: int, sign: in
     ]
 
     assert (middles[1] - middles[0]) * sign > 40
+
+
+def test_what_moves_begins_and_ends_where_it_is_told_to(stories: list[Story]) -> None:
+    told = [(story, asked) for story in stories for asked in ends_of(story)]
+    assert {asked.answer for _, asked in told} == {
+        "On the left.",
+        "On the right.",
+        "At the top.",
+        "At the bottom.",
+    }
+    for story, asked in told:
+        mover = next(actor for actor in story.actors if actor.moves)
+        assert mover.kind.name in asked.question
+        place = _place(mover, 1.0 if asked.kind == "end" else 0.0)
+        middle = CLIP_SIDE / 2
+        seen = {
+            "On the left.": place.x < middle,
+            "On the right.": place.x > middle,
+            "At the top.": place.y < middle,
+            "At the bottom.": place.y > middle,
+        }
+        assert seen[asked.answer]
 
 
 def test_before_and_after_agree_with_the_times(stories: list[Story]) -> None:

@@ -2,7 +2,7 @@
 
 In:  parts of emoji, training styles only; made sounds; words spoken by hibari.
 Out: a data set of clips of 4 or 6 seconds, half of them with sound.
-Training asks three questions of a clip, validation and test one.
+Training asks up to six questions of a clip, validation and test one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from unimoe.data.build.video_questions import (
     KINDS,
     SOUND_NAMES,
     description_of,
+    ends_of,
     questions_on,
 )
 from unimoe.data.build.video_story import (
@@ -49,8 +50,8 @@ WORDS = (
     *("red", "blue", "green", "yes", "no", "hello", "dog", "cat", "house", "water"),
 )
 _NUM_CLIPS: dict[Split, int] = {"train": 2400, "validation": 80, "test": 600}
-_TRAINING_TURNS = 3
-_DESCRIBED_SHARE = 0.2
+_TRAINING_TURNS = 6
+_DESCRIBED_SHARE = 0.5
 _SOUND_SHARE = 0.4
 _MAKES_FOR: dict[str, tuple[Make, ...]] = {
     "heard": MAKES,
@@ -158,6 +159,7 @@ def _asked(
     if split != "train":
         return [first]
     others = [asked for found in possible.values() for asked in found if asked != first]
+    others += ends_of(story)
     chosen = [first, *rng.sample(others, min(len(others), _TRAINING_TURNS - 1))]
     rng.shuffle(chosen)
     if len(chosen) < _TRAINING_TURNS or rng.random() < _DESCRIBED_SHARE:

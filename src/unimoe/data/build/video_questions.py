@@ -74,6 +74,18 @@ def description_of(story: Story, rng: random.Random) -> Asked:
     return Asked(question, f"{capital(text)}.{sound}", (text,), "description")
 
 
+def ends_of(story: Story) -> Iterator[Asked]:
+    """Where what moves begins and ends; whoever tells both knows the direction."""
+    sides = {"left": "on the left", "right": "on the right", "up": "at the top"}
+    sides |= {"down": "at the bottom"}
+    back: dict[str, str] = {"left": "right", "right": "left", "up": "down", "down": "up"}
+    for actor in story.actors:
+        if actor.moves:
+            name = _the(actor, story)
+            yield short(f"Where is {name} at the end?", sides[actor.moves], "end")
+            yield short(f"Where is {name} at the start?", sides[back[actor.moves]], "start")
+
+
 def _directions(story: Story, rng: random.Random) -> Iterator[Asked]:
     for actor in story.actors:
         if actor.moves:
