@@ -29,6 +29,7 @@ from unimoe.errors import RequestError
 from unimoe.heads.dit import DiT
 from unimoe.heads.flow import NUM_BRANCHES, ImageProgress, Method
 from unimoe.heads.task_dit import TaskFeatures, draw_latents
+from unimoe.heads.untouched import keep_untouched
 from unimoe.heads.vae import PictureVAE
 
 PAINTER = "painter"
@@ -160,7 +161,8 @@ class Painter(nn.Module):
         Args:
             image_states: of the core, after its final norm.
             task_states: likewise.
-            source: a picture of `picture_side` pixels to edit or repair; None: from words alone.
+            source: a picture of `picture_side` pixels to edit or repair; where that changed little
+                it stays as it was. None: from words alone.
             steps: from noise to picture.
             guidance_scale: 1 follows the words as they are; above, away from drawing without them.
             image_guidance_scale: likewise of the source picture.
@@ -197,7 +199,8 @@ class Painter(nn.Module):
         for step, state in enumerate(states):
             latents = state
             yield ImageProgress(step, steps)
-        yield self._picture(latents)
+        drawn = self._picture(latents)
+        yield drawn if source is None else keep_untouched(drawn, source)
 
     @torch.no_grad()
     def rebuilt(self, picture: Picture) -> Picture:
