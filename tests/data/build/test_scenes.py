@@ -13,6 +13,7 @@ from unimoe.data.build.scene_layout import Kind, Scene, compose_scene
 from unimoe.data.build.scene_questions import (
     KINDS,
     caption_of,
+    inventory_of,
     places_of,
     plural,
     questions_on,
@@ -131,6 +132,31 @@ def test_built_scenes_share_nothing_and_ask_all_kinds(tmp_path: Path) -> None:
     assert not {s.traits["scene"] for s in train} & {s.traits["scene"] for s in test}
     assert max(len(s.conversations) for s in train) == 16
     assert {len(s.conversations) for s in test} == {2}
+
+
+def test_an_inventory_lists_everything_where_it_is(scenes: list[Scene]) -> None:
+    for scene in scenes:
+        asked = inventory_of(scene, random.Random(0))
+        listed = asked.answer[:1].lower() + asked.answer[1:-1]
+        assert asked.answer.endswith(".")
+        for thing, said in zip(scene.things, listed.split("; "), strict=True):
+            level = "top" if thing.spot.y <= SIDE / 2 else "bottom"
+            side = "left" if thing.spot.x <= SIDE / 2 else "right"
+            assert said == f"{thing.kind.words}, {level} {side}"
+
+
+def test_some_pictures_are_asked_about_one_thing_after_another(tmp_path: Path) -> None:
+    sources = write_styles(tmp_path, ("fluent-emoji", "twemoji"))
+    build_scenes(sources, tmp_path / "set", scale=0.006)
+    shares = Counter[str]()
+    for sample in read_manifest(tmp_path / "set" / "train.jsonl"):
+        asked = [turn.text for turn in sample.conversations[::2]]
+        assert len(asked) == len({*asked})
+        shares["places"] += sum("Where is" in text or " at the top " in text for text in asked) > 2
+        shares["lists"] += bool(re.search("What is where|List what|is in it", asked[-1]))
+        shares["all"] += 1
+    assert 0.1 < shares["places"] / shares["all"] < 0.4
+    assert 0.3 < shares["lists"] / shares["all"] < 0.7
 
 
 def test_places_tell_where_each_thing_is_and_how_many_there_are(scenes: list[Scene]) -> None:
