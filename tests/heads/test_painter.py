@@ -1,5 +1,7 @@
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from unimoe.config import PainterConfig
 from unimoe.errors import ConfigError, RequestError
+from unimoe.heads import painter as painter_module
 from unimoe.heads.head_files import read_head, write_head
 from unimoe.heads.painter import PAINTER, ImageProgress, Painter
 from unimoe.recipes.tiny_drawing import PAINTER_OF_TINY as CONFIG
@@ -80,6 +83,36 @@ def test_a_draft_of_the_words_stands_where_no_source_is_given(
     assert np.array_equal(
         drawn(painter, states, steps=2, source=white), drawn(other, states, steps=2, source=white)
     )
+
+
+@pytest.mark.parametrize("is_repair", [True, False])
+def test_a_repair_is_drawn_anew_and_an_edit_keeps_what_it_did_not_touch(
+    painter: Painter, states: torch.Tensor, monkeypatch: pytest.MonkeyPatch, is_repair: bool
+) -> None:
+    asked, drawings = [], []
+    monkeypatch.setattr(painter_module, "is_repaired", lambda drawn, source: is_repair)
+    monkeypatch.setattr(
+        painter_module, "keep_untouched", lambda drawn, source: drawings.append(drawn) or source
+    )
+    draw_latents = painter_module.draw_latents
+
+    def seen(*of: object, **options: Any) -> Iterator[torch.Tensor]:
+        asked.append((options["guidance"].num_steps, options["guidance"].text_scale))
+        return draw_latents(*of, **options)
+
+    monkeypatch.setattr(painter_module, "draw_latents", seen)
+    source = np.full((16, 16, 3), 90, np.uint8)
+    final = drawn(painter, states, steps=4, source=source)
+    if is_repair:
+        assert asked == [(4, 2.0), (2, 1.0)]
+        # Two Euler steps of the words as they are, from the same noise.
+        monkeypatch.setattr(painter_module, "is_repaired", lambda drawn, source: False)
+        drawn(painter, states, steps=2, source=source, guidance_scale=1.0, method="euler")
+        assert np.array_equal(final, drawings[-1])
+    else:
+        assert asked == [(4, 2.0)]
+        assert np.array_equal(final, source)
+    assert len(drawings) == 1
 
 
 def test_a_source_of_another_size_is_refused(painter: Painter, states: torch.Tensor) -> None:

@@ -16,6 +16,8 @@ Axes: places = [TASK] and the [IMG] tokens, in this order; rows / columns in lat
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -28,12 +30,14 @@ from unimoe.config import DRAWING_GUIDANCE, DRAWING_STEPS, GuidanceConfig, Paint
 from unimoe.errors import RequestError
 from unimoe.heads.dit import DiT
 from unimoe.heads.flow import NUM_BRANCHES, ImageProgress, Method
+from unimoe.heads.source_changes import is_repaired, keep_untouched
 from unimoe.heads.task_dit import TaskFeatures, draw_latents
-from unimoe.heads.untouched import keep_untouched
 from unimoe.heads.vae import PictureVAE
 
 PAINTER = "painter"
 """Name of the files that hold it (`head_files`)."""
+
+_REPAIR_STEPS = 2
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
@@ -161,8 +165,9 @@ class Painter(nn.Module):
         Args:
             image_states: of the core, after its final norm.
             task_states: likewise.
-            source: a picture of `picture_side` pixels to edit or repair; where that changed little
-                it stays as it was. None: from words alone.
+            source: a picture of `picture_side` pixels to edit or repair. Where an edit changed
+                little it stays as it was; a repair is drawn anew, without guidance, in two
+                steps. None: from words alone.
             steps: from noise to picture.
             guidance_scale: 1 follows the words as they are; above, away from drawing without them.
             image_guidance_scale: likewise of the source picture.
@@ -187,20 +192,27 @@ class Painter(nn.Module):
         )
         asked = self.read(self.normalised(torch.cat([task_states, image_states])[None]))
         given = self.blank_source(1) if source is None else self._latents(source)
-        states = draw_latents(
+        states = partial(
+            draw_latents,
             self.dit,
             asked.features,
             asked.draft if source is None else given,
             seeds=[seed],
-            guidance=guidance,
             unprompted_source=given,
-            method=method,
         )
-        for step, state in enumerate(states):
+        for step, state in enumerate(states(guidance=guidance, method=method)):
             latents = state
             yield ImageProgress(step, steps)
         drawn = self._picture(latents)
-        yield drawn if source is None else keep_untouched(drawn, source)
+        if source is None:
+            yield drawn
+        elif is_repaired(drawn, source):
+            # Of all pictures it may have been, their mean is nearest to what it was.
+            unguided = replace(guidance, num_steps=_REPAIR_STEPS, text_scale=1.0)
+            *_, latents = states(guidance=unguided, method="euler")
+            yield self._picture(latents)
+        else:
+            yield keep_untouched(drawn, source)
 
     @torch.no_grad()
     def rebuilt(self, picture: Picture) -> Picture:

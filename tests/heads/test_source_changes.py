@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unimoe.heads.untouched import keep_untouched
+from unimoe.heads.source_changes import is_repaired, keep_untouched
 
 
 def pictures() -> tuple[np.ndarray, np.ndarray]:
@@ -35,3 +35,13 @@ def test_sides_that_are_no_multiple_of_a_block_are_covered() -> None:
     source, drawn = (picture[:20, :13] for picture in pictures())
     assert (keep_untouched(drawn, source) == source).all()
     assert (keep_untouched(drawn[:5, :5], source[:5, :5]) == source[:5, :5]).all()
+
+
+def test_noise_is_repaired_and_another_colour_is_not() -> None:
+    source, _ = pictures()
+    clean = np.full_like(source, 120)
+    assert is_repaired(clean, source)
+    edited = clean.copy()
+    edited[40:48, 40:48] = 200  # 0.3 of the range, in one block
+    assert not is_repaired(edited, source)
+    assert is_repaired(np.where(edited == 200, 150, edited).astype(np.uint8), source)
