@@ -74,6 +74,30 @@ def test_each_medium_stands_where_its_placeholders_stood(model: OmniModel) -> No
 
 
 @torch.no_grad()
+def test_a_window_has_several_tokens_in_an_image_and_their_mean_in_a_frame() -> None:
+    vision = dataclasses.replace(
+        CONFIG.vision, aligner_layers=1, tokens_per_window=3, speaks_words=True
+    )
+    torch.manual_seed(0)
+    model = OmniModel(dataclasses.replace(CONFIG, vision=vision)).eval()
+    windows = vision.tokens_per_frame_tile
+    pads = [*[TOKENS.image_pad] * 3 * windows, 1, *[TOKENS.video_pad] * windows]
+    ids = torch.tensor([pads])
+    found = model(
+        ids,
+        pixel_values=tiles(1),
+        image_grid_thw=torch.tensor([[1, 1, 1]]),
+        pixel_values_videos=tiles(1),
+        video_grid_thw=torch.tensor([[1, 1, 1]]),
+        second_per_grid_ts=torch.tensor([1.0]),
+    ).inputs_embeds
+    image, frame = found[ids == TOKENS.image_pad], found[ids == TOKENS.video_pad]
+    words = model.vision.words(model.vision(tiles(1)), model.core.embed_tokens.weight)[0]
+    torch.testing.assert_close(image, words)
+    torch.testing.assert_close(frame, image.view(windows, 3, -1).mean(1))
+
+
+@torch.no_grad()
 def test_only_the_wanted_rows_are_scored(model: OmniModel) -> None:
     ids = torch.arange(12).view(2, 6)
     whole = model(ids).logits
