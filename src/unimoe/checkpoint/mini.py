@@ -112,6 +112,7 @@ def mini_config(moe: MoEConfig | None = None) -> OmniConfig:
             patch_side=14,
             hidden_act="gelu",
             pool_side=4,
+            tokens_per_window=3,
             aligner_layers=2,
             reads_class_state=True,
             colour_levels=3,
