@@ -25,6 +25,16 @@ def test_what_hardly_changed_is_the_source_again() -> None:
     assert (kept[30, 32:64] != source[30, 32:64]).any()
 
 
+def test_the_edge_of_what_is_removed_goes_with_it() -> None:
+    drawn = np.full((96, 96, 3), 240, dtype=np.uint8)
+    source = drawn.copy()
+    source[32:65, 32:65] = 0  # a pixel of it reaches into the next blocks
+    source[80, 5] = 0  # far from it: no block is touched there
+    kept = keep_untouched(drawn, source)
+    assert (kept[28:70, 28:70] == 240).all()
+    assert (kept[80, 5] == 0).all()
+
+
 def test_a_picture_that_changed_as_a_whole_is_taken_as_drawn() -> None:
     source, drawn = pictures()
     drawn[:, :48] = 255  # half of it

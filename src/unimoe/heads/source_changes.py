@@ -18,8 +18,10 @@ from torch.nn import functional
 
 _BLOCK = 8
 """Pixels a side."""
-_TOUCHED = 0.06
+_TOUCHED = 0.08
 """Mean difference of a block's values, of the whole range."""
+_CLEARLY = 0.15
+"""Difference of a pixel beside a touched block: the edge of a thing that reaches into it."""
 _MOST_TOUCHED = 0.45
 """Share of the blocks."""
 _OTHER_COLOUR = 0.18
@@ -31,11 +33,14 @@ def keep_untouched(
     drawn: UInt8[np.ndarray, "height width 3"], source: UInt8[np.ndarray, "height width 3"]
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The drawn picture with the source's blocks where these hardly differ, softly between both."""
-    height, width, _ = source.shape
-    touched = (_blocks(_difference(drawn, source).abs()).mean(0) > _TOUCHED).float()
+    difference = _difference(drawn, source).abs()
+    touched = (_blocks(difference).mean(0) > _TOUCHED).float()[None, None]
     if float(touched.mean()) > _MOST_TOUCHED:
         return drawn
-    weight = functional.interpolate(touched[None, None], (height, width), mode="bilinear")
+    height, width, _ = source.shape
+    inside = functional.interpolate(touched, (height, width), mode="bilinear")
+    beside = functional.interpolate(functional.max_pool2d(touched, 3, 1, 1), (height, width))
+    weight = torch.maximum(inside, beside * (difference.mean(0) > _CLEARLY))
     share = weight[0, 0, :, :, None].numpy()
     return np.asarray((share * drawn + (1 - share) * source).round(), dtype=np.uint8)
 
