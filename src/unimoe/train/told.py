@@ -40,19 +40,15 @@ def told_of(
         side, per_window = config.vision.pool_side, config.vision.tokens_per_window
         grids = sample.image_grid_thw[:, 1:].tolist()
         middles = [_tile_middles(rows, columns, side, side * per_window) for rows, columns in grids]
-        windows = [_tile_middles(rows, columns, side, side) for rows, columns in grids]
         pads = _split(sample.input_ids, config.special_tokens.image_pad, middles)
         for words, (left, top, right, bottom), image in omni.places:
             edges = torch.tensor([[left, top], [right, bottom]])
             parts = _parts(words, per_window)
-            if parts is None:
-                shown = _shown(pads[image], middles[image], edges)
-                yield shown, " ".join(words.replace("|", " ").split())
-                continue
+            own = pads[image].view(-1, len(parts))  # windows, or all tokens
+            own_middles = middles[image].view(*own.shape, 2).mean(1)
             for number, part in enumerate(parts):
                 if part:
-                    own = pads[image][number::per_window]
-                    yield _shown(own, windows[image], edges), part
+                    yield _shown(own[:, number], own_middles, edges), part
     if omni.moments:
         assert config.audio is not None
         assert sample.audio_grid_thw is not None
@@ -65,13 +61,13 @@ def told_of(
             yield _shown(pads[audio], middles[audio], edges), words
 
 
-def _parts(words: str, per_window: int) -> list[str] | None:
-    """What each token of a window is told, "" for nothing; None: all the same."""
+def _parts(words: str, per_window: int) -> list[str]:
+    """What each token of a window is told, "" for nothing; a single part is told by all alike."""
     parts = [part.strip() for part in words.split("|")]
-    if per_window == 1 or len(parts) == 1:
-        return None
-    left_over = " ".join(filter(None, parts[per_window - 1 :]))
-    return [*parts[: per_window - 1], left_over]
+    if len(parts) == 1:
+        return parts
+    told = [*parts, *[""] * per_window]
+    return [*told[: per_window - 1], " ".join(filter(None, told[per_window - 1 :]))]
 
 
 def _tile_middles(rows: int, columns: int, down: int, across: int) -> Float[Tensor, "seq xy"]:
