@@ -102,6 +102,16 @@ def test_a_text_is_in_the_split_of_the_sentence_that_lends_its_opening(built):
     assert find_leaks([built]) == []
 
 
+def test_another_seed_writes_other_texts_but_moves_no_sentence_to_another_split(built, tmp_path):
+    folder = tmp_path / "set"
+    write_core_prose(goes_on, SENTENCES, {"train": 1000, "validation": 1000}, folder, seed=3)
+    for split in ("train", "validation"):
+        kept = {sample.traits["sentence"] for sample in read_manifest(folder / f"{split}.jsonl")}
+        assert kept
+        assert {split_of_sentence(sentence) for sentence in kept} == {split}
+    assert texts(folder, "train") != texts(built, "train")
+
+
 def test_no_more_texts_are_kept_than_wanted(built):
     assert len(texts(built, "validation")) == 3
 
