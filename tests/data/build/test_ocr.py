@@ -66,9 +66,17 @@ def test_no_number_of_the_test_is_learnt(built: Path) -> None:
 
 
 def test_new_words_are_in_the_test_alone(built: Path) -> None:
+    learnt = _texts(built, "train", "word", "two", "further word")
     assert _texts(built, "test", "new word")
-    assert not _texts(built, "test", "new word") & _texts(built, "train", "word", "two")
+    assert not _texts(built, "test", "new word") & learnt
     assert not _texts(built, "train", "new word")
+
+
+def test_further_words_are_learnt_from_and_never_asked_in_a_test(built: Path) -> None:
+    further = _texts(built, "train", "further word")
+    assert further
+    assert not further & _texts(built, "train", "word")
+    assert not _texts(built, "test", "further word")
 
 
 def test_the_answer_is_the_text(built: Path) -> None:

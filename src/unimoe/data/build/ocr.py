@@ -1,9 +1,10 @@
 """Reading: common words and numbers, rendered in many letters and colours.
 
 In:  the parts `fonts` and `wordnet` (for words in use).  Out: a data set of 168-pixel pictures.
-Two families of letters are never learnt from, and no number of the test is in training. Words are
-the same ones in all splits, in other pictures: a language model's tokens are words, and how one
-that it never saw is spelt cannot be learnt from others. Words of the kind "new word" show it.
+Two families of letters are never learnt from, and no number of the test is in training. The words
+used most are the same ones in all splits, in other pictures. A third of training shows thousands of
+further words, so that words are spelt from their letters and not only known; words of the kind "new
+word", which no other split has, show how well.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _QUESTIONS = (
     "Read what is in the picture.",
 )
 _RATIOS = SplitRatios(train=0.8, validation=0.05, test=0.15)
-_NUM_WORDS, _NUM_NEW_WORDS = 300, 100
+_NUM_WORDS, _NUM_NEW_WORDS, _NUM_FURTHER_WORDS = 300, 100, 4000
 # Cuts whose strokes vanish, or that show other letters than those written.
 _LEFT_OUT = re.compile("Thin|ExtraLight|Light|Book|Code|Sans Mono Oblique")
 # Not to be read on a light ground.
@@ -46,17 +47,19 @@ _FAINT = ("yellow",)
 _DARK: tuple[RGB, ...] = ((20, 20, 24), (30, 40, 90), (70, 20, 60), (20, 70, 50))
 _LETTER_PIXELS = 64
 _NEW_SHARE = 0.15
+_FURTHER_SHARE = 0.35
 _MOST_DIGITS = 4
 
 _CARD = DataCard(
     subject="One of 300 common words of 3 to 6 letters, a number, or two of these, in one of "
-    "twenty families of letters. Asked is what it says.",
+    "twenty families of letters; in a third of training one of up to 4,000 words less common. "
+    "Asked is what it says.",
     source="Free fonts of Debian; the words that WordNet's glosses use most.",
     licence="Fonts: OFL-1.1, Apache-2.0, and the licences of DejaVu and Liberation; pictures made "
     "with them are free. Words: WordNet licence.",
-    split_rule="Numbers by their hash; words are the same in all splits, but for 15 % of the test "
-    "(kind: new word), which are nowhere else. Half of the test is in two families of letters that "
-    "are never learnt from. No picture is in two splits.",
+    split_rule="Numbers by their hash; common words are the same in all splits, but for 15 % of "
+    "the test (kind: new word), which are nowhere else. Half of the test is in two families of "
+    "letters that are never learnt from. No picture is in two splits.",
     notes="Letters are about 25 pixels wide, two patches of the encoder, turned by up to 6 "
     "degrees. Their case is as shown.",
 )
@@ -75,7 +78,7 @@ class Text(NamedTuple):
 
     lines: tuple[str, ...]
     kind: str
-    """word, number, two (words or numbers) or new word."""
+    """word, number, two (words or numbers), further word or new word."""
 
     @property
     def words(self) -> str:
@@ -95,6 +98,8 @@ class Words(NamedTuple):
     known: tuple[str, ...]
     new: tuple[str, ...]
     """Of the test alone."""
+    further: tuple[str, ...]
+    """Of training alone."""
 
 
 def build(folder: Path, *, seed: int = 0, scale: float = 1.0) -> None:
@@ -125,7 +130,7 @@ def build_ocr(
     typefaces = read_typefaces(sources["fonts"])
     held_out_faces, training_faces = _parted(typefaces, held_out_families)
     texts = (text for gloss in read_glosses(sources["wordnet"]) for text in gloss.spoken_texts)
-    words = _known_and_new(common_words(texts))
+    words = _known_and_others(common_words(texts))
     held_out = {"family": set(held_out_families)}
     with DatasetWriter(folder, TASK, seed, disjoint=["own_text"], held_out=held_out) as writer:
         for split, number in _NUM_PICTURES.items():
@@ -174,16 +179,20 @@ def split_of_number(number: str, seed: int = 0) -> Split:
     return split_of(f"ocr {number}", seed, _RATIOS)
 
 
-def _known_and_new(words: Sequence[str]) -> Words:
-    """The words used most, and those used most after them.
+def _known_and_others(words: Sequence[str]) -> Words:
+    """The words used most, those used most after them, and as many of the rest as there are.
 
     Raises:
         DataError: too few words.
     """
-    wanted = _NUM_WORDS + _NUM_NEW_WORDS
-    if len(words) < wanted:
-        raise DataError(f"{len(words)} words; need {wanted} to be read. Give more texts")
-    return Words(tuple(words[:_NUM_WORDS]), tuple(words[_NUM_WORDS:wanted]))
+    known, others = words[:_NUM_WORDS], words[_NUM_WORDS:]
+    new, further = others[:_NUM_NEW_WORDS], others[_NUM_NEW_WORDS:]
+    if not further:
+        raise DataError(
+            f"{len(words)} words; need more than {_NUM_WORDS + _NUM_NEW_WORDS} to be read. Give "
+            "more texts"
+        )
+    return Words(tuple(known), tuple(new), tuple(further[:_NUM_FURTHER_WORDS]))
 
 
 def _parted(
@@ -210,6 +219,8 @@ def _choose(typefaces: Sequence[Typeface], rng: random.Random) -> Typeface:
 def _draw_text(split: Split, words: Words, seed: int, rng: random.Random) -> Text:
     if split == "test" and rng.random() < _NEW_SHARE:
         return Text((_cased(rng.choice(words.new), rng),), "new word")
+    if split == "train" and rng.random() < _FURTHER_SHARE:
+        return Text((_cased(rng.choice(words.further), rng),), "further word")
     make = rng.random()
     if make < 0.6:
         return Text((_cased(rng.choice(words.known), rng),), "word")
