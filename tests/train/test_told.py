@@ -35,13 +35,24 @@ def test_tokens_whose_middles_lie_in_the_box_show_it() -> None:
         [1, *[IMAGE] * 4, 1, *[IMAGE] * 4], image_grid_thw=torch.tensor([[1, 1, 1], [1, 1, 1]])
     )
     omni = of_pictures(
-        Place("all"),
+        Place("elsewhere"),
         Place("left", Box(0, 0, 0.5, 1)),
         Place("speck", Box(0.9, 0.9, 0.95, 0.95), image=1),
         images=2,
     )
     found = list(told_of(omni, sample, CONFIG))
-    assert found == [([1, 2, 3, 4], "all"), ([1, 3], "left"), ([9], "speck")]
+    assert found == [([2, 4], "elsewhere"), ([1, 3], "left"), ([9], "speck")]
+
+
+def test_a_whole_picture_is_shown_by_all_tokens_or_where_nothing_else_is_by_none() -> None:
+    sample = sequence([*[IMAGE] * 4], image_grid_thw=torch.tensor([[1, 1, 1]]))
+    upper, lower = Place("upper", Box(0, 0, 1, 0.5)), Place("lower", Box(0, 0.5, 1, 1))
+
+    alone = list(told_of(of_pictures(Place("all")), sample, CONFIG))
+    crowded = list(told_of(of_pictures(Place("elsewhere"), upper, lower), sample, CONFIG))
+
+    assert alone == [([0, 1, 2, 3], "all")]
+    assert crowded == [([0, 1], "upper"), ([2, 3], "lower")]
 
 
 def of_windows(tokens_per_window: int) -> OmniConfig:
@@ -81,7 +92,7 @@ def test_a_window_of_one_token_is_told_all_parts() -> None:
     omni = of_pictures(Place("red | circle | one left", Box(0.5, 0, 1, 0.5)), Place(" | cat"))
     assert list(told_of(omni, sample, CONFIG)) == [
         ([1], "red circle one left"),
-        ([0, 1, 2, 3], "cat"),
+        ([0, 2, 3], "cat"),
     ]
 
 

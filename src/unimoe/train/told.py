@@ -5,7 +5,8 @@ In:  a sample of a data set, its sequence.  Out: for each place and moment, the 
 A token of a picture shows a place if its middle lies within the box; one of a sound if its middle
 lies within the moment. Whatever is too small for that is shown by the token that holds its middle.
 Words parted by `|` are told window by window: the first part by the first token of every window
-that shows the place, and so on; the last tells what parts are left over.
+that shows the place, and so on; the last tells what parts are left over. A place that is the whole
+picture is shown by windows that show no smaller one.
 Axes: seq = tokens of the sample.
 """
 
@@ -18,7 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from unimoe.config import OmniConfig
-from unimoe.data.sample import OmniSample
+from unimoe.data.sample import WHOLE_PICTURE, Box, OmniSample
 from unimoe.errors import DataError
 from unimoe.tokens.sequence import Sample
 
@@ -41,14 +42,18 @@ def told_of(
         grids = sample.image_grid_thw[:, 1:].tolist()
         middles = [_tile_middles(rows, columns, side, side * per_window) for rows, columns in grids]
         pads = _split(sample.input_ids, config.special_tokens.image_pad, middles)
-        for words, (left, top, right, bottom), image in omni.places:
-            edges = torch.tensor([[left, top], [right, bottom]])
+        for words, box, image in omni.places:
             parts = _parts(words, per_window)
             own = pads[image].view(-1, len(parts))  # windows, or all tokens
             own_middles = middles[image].view(*own.shape, 2).mean(1)
+            shown = _shown(own_middles, _edges(box))
+            if box == WHOLE_PICTURE:
+                for other in omni.places:
+                    if other.image == image and other.box != WHOLE_PICTURE:
+                        shown &= ~_shown(own_middles, _edges(other.box))
             for number, part in enumerate(parts):
-                if part:
-                    yield _shown(own[:, number], own_middles, edges), part
+                if part and bool(shown.any()):
+                    yield own[shown, number].tolist(), part
     if omni.moments:
         assert config.audio is not None
         assert sample.audio_grid_thw is not None
@@ -57,8 +62,8 @@ def told_of(
         middles = [(torch.arange(length)[:, None] + 0.5) * seconds for length in lengths]
         pads = _split(sample.input_ids, config.special_tokens.audio_pad, middles)
         for words, start_s, end_s, audio in omni.moments:
-            edges = torch.tensor([[start_s], [end_s]])
-            yield _shown(pads[audio], middles[audio], edges), words
+            shown = _shown(middles[audio], torch.tensor([[start_s], [end_s]]))
+            yield pads[audio][shown].tolist(), words
 
 
 def _parts(words: str, per_window: int) -> list[str]:
@@ -92,12 +97,15 @@ def _split(
     return list(torch.split(found, [len(each) for each in middles]))
 
 
+def _edges(box: Box) -> Float[Tensor, "edges xy"]:
+    return torch.tensor([[box.left, box.top], [box.right, box.bottom]])
+
+
 def _shown(
-    positions: Int64[Tensor, " pads"],
-    middles: Float[Tensor, "pads axes"],
-    edges: Float[Tensor, "edges axes"],
-) -> list[int]:
-    within: Bool[Tensor, " pads"] = ((middles >= edges[0]) & (middles < edges[1])).all(-1)
+    middles: Float[Tensor, "shares axes"], edges: Float[Tensor, "edges axes"]
+) -> Bool[Tensor, " shares"]:
+    """Which have their middle between the edges; the nearest, if none has."""
+    within: Bool[Tensor, " shares"] = ((middles >= edges[0]) & (middles < edges[1])).all(-1)
     if not within.any():
         within[(middles - edges.mean(0)).square().sum(-1).argmin()] = True
-    return positions[within].tolist()
+    return within

@@ -20,6 +20,7 @@ from unimoe.data.build.scene_questions import (
     with_article,
 )
 from unimoe.data.build.scenes import build_scenes
+from unimoe.data.sample import WHOLE_PICTURE
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +162,9 @@ def test_some_pictures_are_asked_about_one_thing_after_another(tmp_path: Path) -
 
 def test_places_tell_where_each_thing_is_and_how_many_there_are(scenes: list[Scene]) -> None:
     for scene in scenes:
-        places = places_of(scene)
+        total, *places = places_of(scene)
+        assert total.box == WHOLE_PICTURE  # told where nothing else is
+        assert total.words.split("|")[2].strip() == NUMBER_WORDS[len(scene.things)]
         assert len(places) == len(scene.things)
         for (kind, spot), (words, box, _) in zip(scene.things, places, strict=True):
             assert box.left <= spot.x / SIDE <= box.right

@@ -76,8 +76,11 @@ def inventory_of(scene: Scene, rng: random.Random) -> Asked:
 
 
 def places_of(scene: Scene) -> tuple[Place, ...]:
-    """What each thing is, how many of its kind there are, where in the picture, and how large."""
-    found = []
+    """What each thing is, how many of its kind there are, where in the picture, and how large.
+
+    Where nothing is, it is told how many things there are in all.
+    """
+    found = [Place(f" |  | {NUMBER_WORDS[len(scene.things)]}")]
     for thing in scene.things:
         x, y, side = thing.spot
         many = NUMBER_WORDS[len(scene.of(name=thing.kind.name, colour=thing.kind.colour))]
