@@ -24,7 +24,7 @@ _DIALECT_OF: dict[str, Dialect] = {
 }
 _ORIGIN = "origin"
 
-_MAY_BE_ZERO = ("num_null", "num_shared", "aligner_layers", "colour_levels")
+_MAY_BE_ZERO = ("num_null", "num_shared", "aligner_layers", "colour_levels", "detail_side")
 # Far beyond any real model; what lies above is a damaged or hostile file.
 _MOST_LAYERS = 1024
 _MOST_EXPERTS = 1024

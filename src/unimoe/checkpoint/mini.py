@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -66,6 +67,7 @@ CONTROL_TOKENS = (
 """In place of the tokens from id 3 on (`<repo_name>` and what follows it)."""
 _FIRST_CONTROL_ID = 3
 _ATTENTION_RANK = 16
+_BEGIN_AT_ZERO = ("query_tokens", "colours.weight", "_detail.weight", ".qkv_out", ".o_out")
 HEADS = ("talker", "codec", "painter")
 """Names of the files of heads (`heads/head_files.py`), where there are any."""
 PARTS_OF_MINI = ("smollm2", "dinov2-small", "whisper-tiny-en")
@@ -116,6 +118,7 @@ def mini_config(moe: MoEConfig | None = None) -> OmniConfig:
             aligner_layers=2,
             reads_class_state=True,
             colour_levels=3,
+            detail_side=8,
             speaks_words=True,
             max_tile_grid=(1, 1),
             pixel_mean=(0.485, 0.456, 0.406),
@@ -330,12 +333,13 @@ def _audio_tensors(weights: Mapping[str, NDArray[Any]], config: OmniConfig) -> d
 def _new_connector(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if name.endswith(".words.spoken") or ("norm" in name and name.endswith("weight")):
         return torch.ones(shape)
-    if len(shape) == 1 or name.endswith(("query_tokens", "colours.weight", ".qkv_out", ".o_out")):
+    if len(shape) == 1 or name.endswith(_BEGIN_AT_ZERO):
         return torch.zeros(shape)
     if name == "audio.qformer.moment.weight":  # begin with what is heard, not with a mixture of it
         moment: Tensor = 0.05 * torch.eye(shape[0]).repeat(1, shape[1] // shape[0])
         return moment
-    small: Tensor = torch.randn(shape, generator=generator) * shape[-1] ** -0.5
+    fan_in = math.prod(shape[1:]) if len(shape) == 4 else shape[-1]
+    small: Tensor = torch.randn(shape, generator=generator) * fan_in**-0.5
     return small
 
 

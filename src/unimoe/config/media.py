@@ -41,6 +41,9 @@ class VisionConfig:
     colour_levels: int = 0
     """Beside the state of a patch stand the shares of its pixels near each colour of a cube of so
     many levels a channel; 0: none, as released."""
+    detail_side: int = 0
+    """Beside the state of a patch stand so many pixels along each of its sides, a power of two, in
+    which a connector sees what the tower drops (`encoders/detail.py`); 0: none, as released."""
     speaks_words: bool = False
     """Embeddings become mixtures of the core's own (`encoders/soft_words.py`); False: they are
     read as they come out, as released."""
@@ -83,6 +86,15 @@ class VisionConfig:
             f"colour_levels need aligner_layers, and two or more; they are {self.colour_levels}",
         )
         require(
+            not self.detail_side
+            or (
+                self.aligner_layers > 0
+                and self.detail_side > 1
+                and self.detail_side.bit_count() == 1
+            ),
+            f"detail_side needs aligner_layers, and is a power of two; it is {self.detail_side}",
+        )
+        require(
             all(
                 1 <= low <= high
                 for low, high in zip(self.min_tile_grid, self.max_tile_grid, strict=True)
@@ -97,7 +109,12 @@ class VisionConfig:
 
     @property
     def state_width(self) -> int:
-        """Values of a state: the tower's, after them its colours."""
+        """Values of a state: the tower's, after them its colours, then its pixels."""
+        return self.described_width + 3 * self.detail_side**2
+
+    @property
+    def described_width(self) -> int:
+        """Values of a state without its pixels."""
         return self.hidden_size + self.colour_levels**3
 
     @property

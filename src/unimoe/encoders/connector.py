@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unimoe.config import AudioConfig, VisionConfig
+from unimoe.encoders.detail import DETAIL_WIDTH, DetailReader
 
 
 def mlp(in_width: int, hidden_size: int, num_layers: int) -> nn.Sequential:
@@ -43,7 +44,8 @@ class WindowAligner(nn.Module):
     Nothing is averaged, so a token keeps where in its window something is; and what a whole tile
     shows (a name, how many of a kind) can be told by each of its tokens. The colours of the window,
     and of the tile if its class state is read, are added at the end: a colour's name follows from
-    them by a linear map, which attention took long to find.
+    them by a linear map, which attention took long to find. So is what its pixels show in detail,
+    which windows begin with too.
     """
 
     def __init__(self, config: VisionConfig, hidden_size: int) -> None:
@@ -51,7 +53,7 @@ class WindowAligner(nn.Module):
         self.pool_side = config.pool_side
         self.reads_class_state = config.reads_class_state
         width, window = config.hidden_size, config.patches_across // config.pool_side
-        self.width = width
+        self.width, self.described_width = width, config.described_width
         self.window = nn.Linear((window**2 + config.reads_class_state) * width, width)
         self.places = nn.Parameter(torch.zeros(config.pool_side**2, width))
         self.layers = nn.ModuleList(
@@ -74,20 +76,36 @@ class WindowAligner(nn.Module):
             shares = (1 + config.reads_class_state) * config.colour_levels**3
             self.colours = nn.Linear(shares, config.tokens_per_window * hidden_size, bias=False)
             nn.init.zeros_(self.colours.weight)
+        self.detail: DetailReader | None = None
+        if config.detail_side:
+            self.detail = DetailReader(config.detail_side)
+            joined = window**2 * DETAIL_WIDTH
+            self.window_detail = nn.Linear(joined, width, bias=False)
+            self.token_detail = nn.Linear(
+                joined, config.tokens_per_window * hidden_size, bias=False
+            )
 
     def forward(
         self, states: Float[Tensor, "tiles states width"]
     ) -> Float[Tensor, "tiles tokens hidden"]:
         """Embeddings of every tile; its class state, if it is read, comes last."""
+        described, pixels = states[..., : self.described_width], states[..., self.described_width :]
         windows = (
-            self.window(self._beside_whole(states[..., : self.width], join_patches)) + self.places
+            self.window(self._beside_whole(described[..., : self.width], join_patches))
+            + self.places
         )
+        if self.detail is not None:
+            patches = pixels[:, :-1] if self.reads_class_state else pixels
+            detail = join_patches(self.detail(patches), self.pool_side)
+            windows = windows + self.window_detail(detail)
         for layer in self.layers:
             windows = layer(windows)
         embeddings: Tensor = self.projector(self.norm(windows))
         if self.colours is not None:
-            shares = self._beside_whole(states[..., self.width :], pool_patches)
+            shares = self._beside_whole(described[..., self.width :], pool_patches)
             embeddings = embeddings + self.colours(shares)
+        if self.detail is not None:
+            embeddings = embeddings + self.token_detail(detail)
         return embeddings.reshape(len(states), len(self.places) * self.tokens_per_window, -1)
 
     def _beside_whole(

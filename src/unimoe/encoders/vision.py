@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unimoe.config import VisionConfig
 from unimoe.encoders.connector import WindowAligner, mlp, pool_patches
+from unimoe.encoders.detail import detail_pixels
 from unimoe.encoders.rows import encode_rows
 from unimoe.encoders.soft_words import SoftWords
 
@@ -49,15 +51,20 @@ class VisionEncoder(nn.Module):
     def states(
         self, pixels: Float[Tensor, "tiles 3 side side"]
     ) -> Float[Tensor, "tiles states width"]:
-        """What the tower sees in each patch (and, last, as a whole), and the colours of each.
+        """What the tower sees in each patch (and, last, as a whole), its colours, its pixels.
 
         With a frozen tower it need be computed only once.
         """
-        is_siglip = self.config.tower == "siglip"
-        seen = self._siglip_patches(pixels) if is_siglip else self._dinov2_patches(pixels)
-        if not self.config.colour_levels:
-            return seen
-        return torch.cat([seen, self._colours(pixels)], dim=-1)
+        config = self.config
+        is_siglip = config.tower == "siglip"
+        seen = [self._siglip_patches(pixels) if is_siglip else self._dinov2_patches(pixels)]
+        if config.colour_levels:
+            seen.append(self._colours(pixels))
+        if config.detail_side:
+            detail = detail_pixels(pixels, config.patches_across, config.detail_side)
+            # The class state is of no place, and has no pixels.
+            seen.append(functional.pad(detail, (0, 0, 0, int(config.reads_class_state))))
+        return torch.cat(seen, dim=-1)
 
     def _colours(
         self, pixels: Float[Tensor, "tiles 3 side side"]

@@ -72,7 +72,7 @@ class WordAlignment:
         """
         encoder, states = _heard_or_seen(model, batch)
         with model.core_precision():
-            embeddings = encoder.connect(_masked(states)).flatten(0, 1)
+            embeddings = encoder.connect(_masked(states, encoder)).flatten(0, 1)
         if encoder.words is None:
             raise TrainingError("alignment is with words; the encoder's config has no speaks_words")
         vocabulary = _Vocabulary(encoder.words.token_ids, model.config.special_tokens)
@@ -177,13 +177,20 @@ class _Vocabulary(NamedTuple):
         return places
 
 
-def _masked(states: Float[Tensor, "media steps width"]) -> Float[Tensor, "media steps width"]:
-    """While learning, without some runs of states: what is missing is to be told by the others."""
+def _masked(
+    states: Float[Tensor, "media steps width"], encoder: VisionEncoder | AudioEncoder
+) -> Float[Tensor, "media steps width"]:
+    """While learning, without some runs of states: what is missing is to be told by the others.
+
+    The pixels of a picture stay: a letter that is not seen is told by nothing else.
+    """
     if not torch.is_grad_enabled():
         return states
-    media, steps, _ = states.shape
+    media, steps, width = states.shape
+    described = encoder.config.described_width if isinstance(encoder, VisionEncoder) else width
     is_kept = torch.rand(media, -(-steps // MASKED_RUN)) >= MASKED_SHARE
-    return states * is_kept.repeat_interleave(MASKED_RUN, dim=1)[:, :steps, None]
+    kept = states[..., :described] * is_kept.repeat_interleave(MASKED_RUN, dim=1)[:, :steps, None]
+    return torch.cat([kept, states[..., described:]], dim=-1)
 
 
 def _in_order(

@@ -47,6 +47,7 @@ _VISION_TOWER = (
     "hidden_act",
     "reads_class_state",
     "colour_levels",
+    "detail_side",
 )
 _AUDIO_TOWER = ("hidden_size", "encoder_layers", "num_heads", "max_source_positions")
 # Those that decide what a connector makes of the states, but not how many tokens.
