@@ -107,21 +107,21 @@ def test_all_fixtures_are_there():
     assert len(GOLDEN) == 17
 
 
-def test_tokens_of_a_window_follow_each_other_in_its_row_in_images_alone():
+def test_tokens_of_a_window_follow_each_other_in_its_row():
     config = config_of(SPECIAL, "ordered", pool_side=2)
     vision = dataclasses.replace(config.vision, aligner_layers=1, tokens_per_window=3)
     config = dataclasses.replace(config, vision=vision)
     positions = omni_positions(
-        torch.tensor([[*[IMAGE] * 12, 1, *[VIDEO] * 4]]),
+        torch.tensor([[*[IMAGE] * 12, 1, *[VIDEO] * 12]]),
         config=config,
         image_grid_thw=torch.tensor([[1, 1, 1]]),
         video_grid_thw=torch.tensor([[1, 1, 1]]),
         second_per_grid_ts=torch.tensor([1.0]),
     )
     times, rows, columns = axes(positions)
-    assert times == [0] * 12 + [6] + [7] * 4
-    assert rows == [0] * 6 + [1] * 6 + [6, 7, 7, 8, 8]
-    assert columns == [*range(6), *range(6), 6, 7, 8, 7, 8]
+    assert times == [0] * 12 + [6] + [7] * 12
+    assert rows == [0] * 6 + [1] * 6 + [6] + [7] * 6 + [8] * 6
+    assert columns == [*range(6), *range(6), 6, *range(7, 13), *range(7, 13)]
 
 
 def test_ordered_sounds_are_numbered_like_text_beside_a_picture():

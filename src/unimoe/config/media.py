@@ -32,7 +32,7 @@ class VisionConfig:
     pool_side: int
     """A tile becomes pool_side x pool_side windows, each a token or `tokens_per_window`."""
     tokens_per_window: int = 1
-    """Of a window in an image, side by side; frames of videos have their mean, one a window."""
+    """Side by side in the row of the window."""
     aligner_layers: int = 0
     """Layers of attention among the tokens of a tile, each made of all patches of its window; 0:
     the patches are aligned one by one and averaged, as released."""
@@ -124,13 +124,8 @@ class VisionConfig:
 
     @property
     def tokens_per_tile(self) -> int:
-        """Length of a tile of an image in the sequence."""
+        """Length of a tile in the sequence, of an image or of a frame of a video."""
         return self.pool_side**2 * self.tokens_per_window
-
-    @property
-    def tokens_per_frame_tile(self) -> int:
-        """Length of a tile of a frame of a video."""
-        return self.pool_side**2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -132,14 +132,6 @@ def join_patches(
     return cut.transpose(2, 3).reshape(tiles, pool_side**2, window**2 * width)
 
 
-def window_means(
-    embeddings: Float[Tensor, "tiles tokens hidden"], tokens_per_window: int
-) -> Float[Tensor, "tiles windows hidden"]:
-    """One token a window, the mean of its own."""
-    tiles, _, hidden = embeddings.shape
-    return embeddings.reshape(tiles, -1, tokens_per_window, hidden).mean(2)
-
-
 _STEPS_A_QUERY = 2
 
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from unimoe.config import OmniConfig
 from unimoe.encoders.audio import AudioEncoder
-from unimoe.encoders.connector import window_means
 from unimoe.encoders.vision import VisionEncoder
 from unimoe.errors import RequestError
 from unimoe.model.core import CoreOutput, LanguageCore
@@ -175,36 +174,23 @@ class OmniModel(nn.Module):
         """
         tokens, vision, audio = self.config.special_tokens, self.config.vision, self.config.audio
         per_tile = 0 if vision is None else vision.tokens_per_tile
-        per_frame_tile = 0 if vision is None else vision.tokens_per_frame_tile
         per_clip = 0 if audio is None else audio.queries_per_clip
         embeds = self.core.embed(input_ids)
         for name, placeholder, signals, states, encoder, per_row in (
             ("image", tokens.image_pad, pixel_values, image_states, self.vision, per_tile),
-            (
-                "video",
-                tokens.video_pad,
-                pixel_values_videos,
-                video_states,
-                self.vision,
-                per_frame_tile,
-            ),
+            ("video", tokens.video_pad, pixel_values_videos, video_states, self.vision, per_tile),
             ("audio", tokens.audio_pad, audio_features, audio_states, self.audio, per_clip),
         ):
-            read_as = partial(self._read_as, name, encoder)
+            read_as = partial(self._read_as, encoder)
             medium = Medium(name, placeholder, encoder, signals, states, per_row, read_as)
             with self.core_precision():
                 embeds = merge(embeds, input_ids, medium)
         return embeds
 
-    def _read_as(
-        self, name: str, encoder: VisionEncoder | AudioEncoder | None, embeddings: Tensor
-    ) -> Tensor:
-        """Embeddings in words, if the encoder speaks; of a video's many frames one a window."""
+    def _read_as(self, encoder: VisionEncoder | AudioEncoder | None, embeddings: Tensor) -> Tensor:
+        """Embeddings in words, if the encoder speaks."""
         if encoder is not None and encoder.words is not None:
             embeddings = encoder.words(embeddings, table=self.core.embed_tokens.weight)
-        vision = self.config.vision
-        if name == "video" and vision is not None:
-            embeddings = window_means(embeddings, vision.tokens_per_window)
         return embeddings
 
     def core_precision(self) -> torch.autocast:

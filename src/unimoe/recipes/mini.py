@@ -59,7 +59,7 @@ from unimoe.train.stages import Material, Stage, apply_trained, trained_tensors
 Encoder: TypeAlias = Literal["vision", "audio"]
 
 DELTA_RANK = 16
-ROW_LENGTH = 256
+ROW_LENGTH = 512
 SPECIALISTS = {0: "vision", 1: "speech", 2: "sound"}
 """Routed experts by the stage that makes them; the fourth is the core's own block."""
 
@@ -88,7 +88,7 @@ _SPEECH_CONNECTOR = {
     )
 }
 _IMAGE_CONNECTOR = {
-    # Of a thousand inputs: at the full rate a step moves embeddings further than words lie apart.
+    # A thousand inputs at once: at the full rate a step moves embeddings further than words lie apart.
     "vision.aligner.*_detail.weight": 0.3,
     "vision.aligner.*": 1.0,
 }
@@ -108,14 +108,14 @@ def mini_stages() -> dict[str, Stage[Any]]:
     return {
         "words": _stage(
             "speech connector, by the words of speech and sounds",
-            _plan(2000, TRANSCRIPTS | SOUNDS, _SPEECH_CONNECTOR, lr=1e-3, rows_per_step=16),
+            _plan(2000, TRANSCRIPTS | SOUNDS, _SPEECH_CONNECTOR, lr=1e-3, rows_per_step=8),
             _dense,
             aligns="audio",
             finish=lambda model, runs: _write_words(model, "audio", runs / "words"),
         ),
         "pictures": _stage(
             "image connector, by the words of what is where",
-            _plan(1500, _PICTURES, _IMAGE_CONNECTOR, lr=1e-3, rows_per_step=32),
+            _plan(1500, _PICTURES, _IMAGE_CONNECTOR, lr=1e-3, rows_per_step=16),
             _dense,
             aligns="vision",
             finish=lambda model, runs: _write_words(model, "vision", runs / "pictures"),
@@ -142,12 +142,12 @@ def mini_stages() -> dict[str, Stage[Any]]:
         ),
         "mixed": _stage(
             "the mixture, on everything",
-            _plan(500, _EVERYTHING, _MIXTURE, lr=8e-4, rows_per_step=8),
+            _plan(500, _EVERYTHING, _MIXTURE, lr=8e-4, rows_per_step=4),
             _trained_mixture,
         ),
         "annealing": _stage(
             "the mixture, balanced, at a lower rate",
-            _plan(100, dict.fromkeys(_EVERYTHING, 1.0), _MIXTURE, lr=1e-4, rows_per_step=8),
+            _plan(100, dict.fromkeys(_EVERYTHING, 1.0), _MIXTURE, lr=1e-4, rows_per_step=4),
             lambda runs: _trained_mixture(runs, "mixed"),
             finish=lambda model, runs: export_trained(model, runs / "trained"),
         ),
@@ -187,7 +187,7 @@ def _plan(
     learns: Mapping[str, float],
     *,
     lr: float,
-    rows_per_step: int = 4,
+    rows_per_step: int = 2,
 ) -> Plan:
     return Plan(
         steps=steps,

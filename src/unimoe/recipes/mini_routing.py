@@ -31,7 +31,7 @@ SHARED = 0.0
 SKIPPED_SHARE = 0.1
 """Of all (token, layer) pairs: those that a block changes least, by the length of what it adds
 against what it adds it to."""
-ROW_LENGTH = 256
+ROW_LENGTH = 512
 
 
 class Teaching(NamedTuple):
@@ -44,7 +44,7 @@ class Teaching(NamedTuple):
 
 @torch.no_grad()
 def aim_at_modalities(
-    model: OmniModel, teachings: Mapping[int, Teaching], *, rows_per_expert: int = 20
+    model: OmniModel, teachings: Mapping[int, Teaching], *, rows_per_expert: int = 10
 ) -> dict[int, float]:
     """Set the routers; every expert gets about as many tokens to be known by.
 

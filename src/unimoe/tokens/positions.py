@@ -80,7 +80,7 @@ def omni_positions(
     with torch.device("cpu"):
         blocks = {
             "image": _image_blocks(image_grid_thw, pool_side, per_window),
-            "video": _video_blocks(video_grid_thw, second_per_grid_ts, pool_side, rule),
+            "video": _video_blocks(video_grid_thw, second_per_grid_ts, pool_side, per_window, rule),
             "audio": _audio_blocks(audio_grid_thw, queries_per_clip, rule),
         }
         walk = _Walk(config.special_tokens, rule, blocks)
@@ -197,11 +197,13 @@ def _video_blocks(
     grids: Int[Tensor, "videos 3"] | None,
     seconds: Float[Tensor, " intervals"] | None,
     pool_side: int | None,
+    per_window: int | None,
     rule: PositionRule,
 ) -> list[Int64[Tensor, "3 tokens"]]:
     if grids is None:
         return []
     side = _needed(pool_side, "videos")
+    across = side * _needed(per_window, "videos")
     if seconds is None:
         if rule != "released":
             raise RequestError(
@@ -212,7 +214,9 @@ def _video_blocks(
         raise RequestError(f"{len(grids)} videos, but {len(seconds)} values of second_per_grid_ts")
     # float32 and half to even, as released: 0.75 s a frame lands on halves.
     return [
-        _frame_offsets(torch.arange(frames) * interval * IDS_PER_SECOND, rows, columns, side, side)
+        _frame_offsets(
+            torch.arange(frames) * interval * IDS_PER_SECOND, rows, columns, side, across
+        )
         for (frames, rows, columns), interval in zip(
             grids.tolist(), seconds.cpu().float(), strict=True
         )

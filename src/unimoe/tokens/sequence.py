@@ -240,11 +240,10 @@ def _expanded(tokens: _Tokens, media: _Media, config: OmniConfig) -> _Tokens:
     """One placeholder a medium becomes one a feature."""
     special = config.special_tokens
     tile_tokens = config.vision.tokens_per_tile if config.vision else 0
-    frame_tokens = config.vision.tokens_per_frame_tile if config.vision else 0
     clip_tokens = config.audio.queries_per_clip if config.audio else 0
     lengths = [
         (special.image_pad, "image", [len(i.pixel_values) * tile_tokens for i in media.images]),
-        (special.video_pad, "video", [len(v.pixel_values) * frame_tokens for v in media.videos]),
+        (special.video_pad, "video", [len(v.pixel_values) * tile_tokens for v in media.videos]),
         (special.audio_pad, "audio", [a.num_clips * clip_tokens for a in media.audios]),
     ]
     remaining = {}
