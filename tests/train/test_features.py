@@ -243,3 +243,10 @@ def test_what_is_known_needs_no_lock(tmp_path):
     with pytest.raises(DataError, match="another process is writing"):
         second.rows_of(2 * signals, lambda rows: states)
     first.close()
+
+
+def test_a_digit_is_told_without_the_blank_before_it(vocabulary):
+    blank, digit = vocabulary.encode(" "), vocabulary.encode("7")
+    assert vocabulary.encode(" 7") == [*blank, *digit]
+    assert features._tokens_told("7", vocabulary) == digit
+    assert features._tokens_told("red square", vocabulary) == vocabulary.encode(" red square")

@@ -201,14 +201,22 @@ def _laid_out(
             messages_of(omni, manifest.folder), vocabulary, config, with_labels="assistant"
         )
         _require_answer(sample)
-        # With a blank before it, as a word stands within a sentence.
         told = [
-            Told(positions, vocabulary.encode(f" {words}"))
+            Told(positions, _tokens_told(words, vocabulary))
             for positions, words in told_of(omni, sample, config)
         ]
     except (DataError, MediaError, RequestError) as error:
         return {"id": name, "bad": str(error)}
     return _Laid(omni, sample, told)
+
+
+def _tokens_told(words: str, vocabulary: Vocabulary) -> list[int]:
+    """With a blank before it, as a word stands within a sentence.
+
+    Before a digit the blank is a token of its own, which says nothing.
+    """
+    blanks = vocabulary.encode(" ")
+    return [token for token in vocabulary.encode(f" {words}") if [token] != blanks]
 
 
 def _record(laid: _Laid, images: list[int], videos: list[int], audios: list[int]) -> dict[str, Any]:
