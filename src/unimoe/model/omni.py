@@ -8,6 +8,7 @@ Axes: new = tokens of this call, total = stored tokens + new ones, grid = (frame
 tile columns), 3 of positions = (t, h, w).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -190,17 +191,27 @@ class OmniModel(nn.Module):
             ),
             ("audio", tokens.audio_pad, audio_features, audio_states, self.audio, per_clip),
         ):
-            read_as = partial(self._read_as, name, encoder)
-            medium = Medium(name, placeholder, encoder, signals, states, per_row, read_as)
+            encode = self._encode_as(name, encoder, are_states=signals is None)
+            medium = Medium(name, placeholder, encode, signals, states, per_row)
             with self.core_precision():
                 embeds = merge(embeds, input_ids, medium)
         return embeds
 
-    def _read_as(
-        self, name: str, encoder: VisionEncoder | AudioEncoder | None, embeddings: Tensor
-    ) -> Tensor:
+    def _encode_as(
+        self, name: str, encoder: VisionEncoder | AudioEncoder | None, *, are_states: bool
+    ) -> Callable[[Tensor], Tensor] | None:
+        """From signals or states to what the core reads."""
+        table = self.core.embed_tokens.weight
+        if encoder is None:
+            return None
+        if isinstance(encoder, AudioEncoder):
+            return partial(encoder.read if are_states else encoder, table=table)
+        connect = encoder.connect if are_states else encoder
+        return lambda rows: self._seen_as(name, encoder, connect(rows))
+
+    def _seen_as(self, name: str, encoder: VisionEncoder, embeddings: Tensor) -> Tensor:
         """Embeddings in words, if the encoder speaks; of a video's many frames one a window."""
-        if encoder is not None and encoder.words is not None:
+        if encoder.words is not None:
             embeddings = encoder.words(embeddings, table=self.core.embed_tokens.weight)
         vision = self.config.vision
         if name == "video" and vision is not None:
@@ -264,11 +275,11 @@ def _given_positions(position_ids: Int[Tensor, "3 batch new"], total: int) -> Po
 def initialise(model: OmniModel) -> None:
     """Random weights: maps and embeddings normal(0, 0.02), norms 1, biases and queries 0.
 
-    All words may be said. Towers and Q-Former decoder keep what transformers gave them: both are
-    there to be loaded.
+    All words may be said. Towers, Q-Former decoder and writer keep what transformers gave them:
+    they are there to be loaded.
     """
     for name, parameter in model.named_parameters():
-        if ".tower." in name or ".qformer.decoder." in name:
+        if any(part in name for part in (".tower.", ".qformer.decoder.", ".writer.")):
             continue
         if name.endswith(("norm.weight", ".words.spoken")):
             parameter.fill_(1.0)
