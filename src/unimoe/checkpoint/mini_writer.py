@@ -29,6 +29,8 @@ from unimoe.encoders.written_words import digits
 
 _REMARK_SYMBOLS = frozenset("[]()*♩♪♫♬♭♮♯")
 _SYMBOLS = frozenset('"#+/:;<=>@\\^_`{|}~「」『』')
+_DASH_AND_QUOTE = (" -", " '")
+"""Within a word both are letters like others."""
 _LOG_MEL_OF_SILENCE = -0.6
 """What zeros become beside speech: Whisper's features reach 2 below their maximum."""
 
@@ -69,8 +71,9 @@ def _core_tokens(text: str, core: Tokenizer) -> list[int]:
 def _kind(text: str, ids: list[int], settings: WriterConfig) -> int:
     if _REMARK_SYMBOLS & set(text):
         return NO_SPEECH
-    cannot = not text.strip() or not 1 <= len(ids) <= settings.max_tokens_per_piece
-    if cannot or _SYMBOLS & set(text) or "\ufffd" in text:  # half of a letter
+    is_unsaid = not text.strip() or text in _DASH_AND_QUOTE or bool(_SYMBOLS & set(text))
+    # The replacement character stands for half of a letter.
+    if is_unsaid or "\ufffd" in text or not 1 <= len(ids) <= settings.max_tokens_per_piece:
         return NOT_WRITTEN
     return BEGINS_WORD if text.startswith(" ") else CONTINUES_WORD
 

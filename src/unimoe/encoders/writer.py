@@ -12,6 +12,7 @@ Axes: steps = states of a clip and its context, kept = steps and silence, new = 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -82,6 +83,17 @@ class _Memory:
         )
 
 
+def pieces_before_loop(pieces: Sequence[int]) -> int:
+    """How many there are until they repeat themselves to the end: 3 of `[5, 7, 8, 7, 8, 7]`."""
+    for period in range(1, len(pieces) // 2 + 1):
+        if pieces[-period:] == pieces[-2 * period : -period]:
+            first = len(pieces) - period
+            while first > 0 and pieces[first - 1] == pieces[first - 1 + period]:
+                first -= 1
+            return first + period
+    return len(pieces)
+
+
 class Writer(nn.Module):
     """Writes; nothing of it learns.
 
@@ -115,12 +127,11 @@ class Writer(nn.Module):
 
         Args:
             states: of the tower.
-            is_sound: steps with any sound; in others nothing is said.
+            is_sound: steps in which there is any.
         """
         with torch.autocast(states.device.type, enabled=False):
             transcript = self.transcribe(states.to(self.silence.dtype))
-        attention = transcript.attention * is_sound[:, None, None]
-        at = moments(attention, transcript.num_pieces).tolist()
+        at = moments(transcript.attention, transcript.num_pieces, is_sound).tolist()
         written = torch.tensor(
             [
                 laid_out(
@@ -150,7 +161,8 @@ class Writer(nn.Module):
     def transcribe(self, states: Float[Tensor, "clips steps width"]) -> Transcript:
         """What Whisper writes of every clip, the likeliest piece each time.
 
-        Of a clip without speech, and where every piece is spent, the end alone or what there is.
+        Of a clip without speech it is the end alone. One that does not end is cut where it begins
+        to repeat itself; what it would have repeated then counts as its end.
         """
         clips, steps, _ = states.shape
         settings, device = self.settings, states.device
@@ -183,6 +195,8 @@ class Writer(nn.Module):
                 memory, rows, best = memory.of(is_open), rows[is_open], best[is_open]
                 is_open = is_open[is_open]
             ids = best[:, None]
+        for row in (num_pieces == num_most).nonzero()[:, 0].tolist():
+            num_pieces[row] = pieces_before_loop(pieces[row, :-1].tolist()) + 1
         longest = int(num_pieces.max())
         return Transcript(pieces[:, :longest], num_pieces, attention[:, :, :longest])
 

@@ -48,26 +48,33 @@ def written_tokens(rows: Float[Tensor, "*places width"]) -> Int[Tensor, "*places
 
 
 def sounding(features: Float[Tensor, "clips mel frames"]) -> Bool[Tensor, "clips steps"]:
-    """Steps of two frames, where any bin is above the clip's floor: not those filled with zeros."""
+    """Steps of two frames, both with a bin above the clip's floor: not those filled with zeros."""
     floor = features.amin((1, 2))[:, None]
-    return (features.amax(1) > floor).view(len(features), -1, 2).any(-1)
+    return (features.amax(1) > floor).view(len(features), -1, 2).all(-1)
 
 
 def moments(
-    attention: Float[Tensor, "clips heads pieces steps"], num_pieces: Int[Tensor, " clips"]
+    attention: Float[Tensor, "clips heads pieces steps"],
+    num_pieces: Int[Tensor, " clips"],
+    is_sound: Bool[Tensor, "clips steps"],
 ) -> Int[Tensor, "clips pieces"]:
     """The step at which every piece is said: the middle of its attention within its own share.
 
     Args:
         attention: while each piece was written; rows from `num_pieces` on are not looked at.
         num_pieces: of every clip, its end included; 1 or more.
+        is_sound: nothing is said before the first of these steps, nor after the last.
     """
-    shares = attention / attention.sum(-1, keepdim=True).clamp(min=1e-9)
+    shares = attention * is_sound[:, None, None]
+    shares = shares / shares.sum(-1, keepdim=True).clamp(min=1e-9)
     places = torch.arange(attention.shape[2], device=attention.device)
     piece_of_step = _best_path(_relative(shares, num_pieces), num_pieces)
     own = shares.mean(1) * (piece_of_step[:, None] == places[:, None])
     so_far = own.cumsum(-1)
-    return (so_far < so_far[..., -1:] / 2).sum(-1)
+    middles = (so_far < so_far[..., -1:] / 2).sum(-1)
+    first = is_sound.int().argmax(-1)
+    last = is_sound.shape[-1] - 1 - is_sound.flip(-1).int().argmax(-1)
+    return middles.clamp(first[:, None], last[:, None])
 
 
 def _relative(
