@@ -5,7 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from unimoe.config import CoreConfig, OmniConfig, RouterConfig, from_dict, to_dict
+from unimoe.config import (
+    AudioConfig,
+    CoreConfig,
+    OmniConfig,
+    RouterConfig,
+    WriterConfig,
+    from_dict,
+    to_dict,
+)
 from unimoe.errors import ConfigError
 from unimoe.recipes.tiny import tiny_config
 
@@ -89,3 +97,40 @@ def test_windows_of_joined_patches_must_tile_the_side() -> None:
     assert vision is not None
     with pytest.raises(ConfigError, match="divides the 4 patches"):
         replace(vision, pool_side=3, aligner_layers=1)
+
+
+WRITER = WriterConfig(
+    vocab_size=40,
+    start=38,
+    no_timestamps=39,
+    end=37,
+    alignment_heads=((0, 1), (1, 0)),
+    max_pieces=8,
+    max_tokens_per_piece=2,
+    num_silent_states=4,
+)
+
+
+def test_a_writer_survives_json_and_adds_a_state_for_every_query() -> None:
+    audio = tiny_config().audio
+    assert audio is not None
+    writing = replace(audio, writer=WRITER)
+    assert from_dict(AudioConfig, to_dict(writing)) == writing
+    assert audio.states_per_clip == audio.max_source_positions
+    assert writing.states_per_clip == audio.max_source_positions + audio.queries_per_clip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"end": 40}, "need tokens below vocab_size 40"),
+        ({"max_pieces": 0}, "max_pieces is 0"),
+        ({"alignment_heads": ()}, "alignment_heads is empty"),
+        ({"alignment_heads": ((0, 2),)}, "layer 0, head 2; there are 2 layers of 2 heads"),
+    ],
+)
+def test_an_impossible_writer_is_refused(changes: dict[str, object], message: str) -> None:
+    audio = tiny_config().audio
+    assert audio is not None
+    with pytest.raises(ConfigError, match=message):
+        replace(audio, writer=replace(WRITER, **changes))

@@ -79,12 +79,11 @@ def test_features_take_the_dtype_of_the_text() -> None:
 
 
 def test_states_of_a_tower_skip_it_and_enter_the_connector() -> None:
-    class Connector(torch.nn.Module):
-        def connect(self, states: torch.Tensor) -> torch.Tensor:
-            return states[:, :2]
+    def connect(states: torch.Tensor) -> torch.Tensor:
+        return states[:, :2]
 
     states = torch.arange(18.0).view(2, 3, 3)
-    medium = Medium("image", PAD, Connector(), None, states, tokens_per_row=2)
+    medium = Medium("image", PAD, connect, None, states, tokens_per_row=2)
     merged = merge(torch.zeros(1, 4, 3), torch.full((1, 4), PAD), medium)
     assert torch.equal(merged[0], states[:, :2].reshape(4, 3))
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from unimoe.checkpoint.weights import load_model
+from unimoe.config import WriterConfig
 from unimoe.data.manifest import read_manifest, write_manifest
 from unimoe.data.sample import Box, OmniSample, Place, Turn
 from unimoe.errors import DataError
@@ -19,6 +20,7 @@ from unimoe.train import features
 from unimoe.train.batches import Told
 from unimoe.train.features import PreparedSet, StateStore, prepare, prepared_folder
 from unimoe.train.lock import held_lock
+from unimoe.train.store import tower_stores
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +211,32 @@ def test_other_connectors_keep_states_and_samples_other_tilings_the_states(
     assert keys(audio={"projector_layers": 2}) == (True, True)
     assert keys(vision={"pool_side": 1}) == (True, False)
     assert keys(vision={"layer_norm_eps": 1e-5}) == (False, False)
+
+
+def test_a_writer_means_another_folder_and_rows_for_what_it_writes(model, vocabulary, tmp_path):
+    writer = WriterConfig(
+        vocab_size=40,
+        start=38,
+        no_timestamps=39,
+        end=37,
+        alignment_heads=((0, 1),),
+        max_pieces=8,
+        max_tokens_per_piece=2,
+        num_silent_states=4,
+    )
+    audio = dataclasses.replace(model.config.audio, writer=writer)
+    writing = OmniModel(dataclasses.replace(model.config, audio=audio))
+    writing.vision, writing.audio.tower = model.vision, model.audio.tower
+    silent, found = (prepared_folder(tmp_path, each, vocabulary) for each in (model, writing))
+    assert found.towers_key != silent.towers_key
+    writing.audio.writer.kinds.fill_(1)
+    assert prepared_folder(tmp_path, writing, vocabulary).towers_key != found.towers_key
+    clips = torch.randn(2, 80, 300)
+    states = writing.audio.eval().states(clips)
+    store = tower_stores(found)["audio"]
+    store.rows_of(clips, lambda chunk: writing.audio.states(chunk))
+    store.close()
+    assert torch.equal(torch.from_numpy(store.mapped().copy()), states.half())
 
 
 def test_other_tower_weights_mean_another_folder(folder, model, vocabulary, tmp_path):

@@ -42,6 +42,7 @@ _PARTS = (
     ("vision.", "vision: tower and aligner"),
     ("audio.tower.", "audio: encoder"),
     ("audio.qformer.", "audio: Q-Former and projector"),
+    ("audio.writer.", "audio: writer"),
 )
 
 

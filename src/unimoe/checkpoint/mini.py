@@ -3,7 +3,8 @@
 In:  the parts smollm2, dinov2-small and whisper-tiny-en.  Out: a checkpoint directory in bf16 with
 tokenizer and template: dense, its connectors untrained.
 Fourteen control tokens of SmolLM2 that chats never use get the names of ours; SmolLM2's head is
-tied, so their rows stay what they were.  Whisper's decoder becomes the Q-Former.
+tied, so their rows stay what they were.  Whisper's decoder becomes the Q-Former, and, as it is, the
+writer.
 Source: design of the mini model (docs/sources.md#mini).
 """
 
@@ -23,13 +24,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
 from unimoe.checkpoint.directory import open_checkpoint
 from unimoe.checkpoint.gguf import GGUFFile
+from unimoe.checkpoint.mini_writer import writer_tensors
 from unimoe.checkpoint.packed import read_packed, write_packed
-from unimoe.checkpoint.weights import copy_companions, load_model, save_model
+from unimoe.checkpoint.weights import copy_companions, load_model, new_directory, save_model
 from unimoe.config import (
     AudioConfig,
     CoreConfig,
@@ -38,6 +41,7 @@ from unimoe.config import (
     SpecialTokens,
     VideoConfig,
     VisionConfig,
+    WriterConfig,
     from_dict,
     to_dict,
 )
@@ -139,6 +143,25 @@ def mini_config(moe: MoEConfig | None = None) -> OmniConfig:
             context_seconds=0.5,
             timed_queries=True,
             speaks_words=True,
+            writer=WriterConfig(
+                vocab_size=51_864,
+                start=50_257,
+                no_timestamps=50_362,
+                end=50_256,
+                alignment_heads=(
+                    (1, 0),
+                    (2, 0),
+                    (2, 5),
+                    (3, 0),
+                    (3, 1),
+                    (3, 2),
+                    (3, 3),
+                    (3, 4),
+                ),
+                max_pieces=28,
+                max_tokens_per_piece=5,
+                num_silent_states=82,
+            ),
         ),
         video=VideoConfig(min_frames=4, max_frames=8, max_frames_with_audio=8),
         position_rule="ordered",
@@ -273,7 +296,16 @@ def write_base(directory: Path, *, offline: bool = False) -> None:
     model = meta_model(config)
     given = _language_tensors(next(language.rglob("*.gguf")))
     given |= _vision_tensors(dinov2_weights(next(vision.rglob("*.onnx"))), config)
-    given |= _audio_tensors(whisper_weights(next(audio.rglob("model.bin"))), config)
+    weights = whisper_weights(next(audio.rglob("model.bin")))
+    given |= _audio_tensors(weights, config)
+    _write_tokenizer(next(language.rglob("*.gguf")), new_directory(directory))
+    assert config.audio is not None
+    whisper, core = (
+        Tokenizer.from_file(str(next(folder.rglob("tokenizer.json"))))
+        for folder in (audio, directory)
+    )
+    written = writer_tensors(weights, whisper, core, config.audio)
+    given |= {f"audio.writer.{name}": values for name, values in written.items()}
     generator = torch.Generator().manual_seed(0)
 
     def filled(name: str, shape: torch.Size) -> Tensor:
@@ -286,7 +318,6 @@ def write_base(directory: Path, *, offline: bool = False) -> None:
     allocate(model, filled)
     assert not given, f"parts with no place in the model: {sorted(given)}"
     save_model(model, directory)
-    _write_tokenizer(next(language.rglob("*.gguf")), directory)
 
 
 def _language_tensors(gguf: Path) -> dict[str, Tensor]:

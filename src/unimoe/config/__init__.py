@@ -32,6 +32,7 @@ from unimoe.config.media import (
     MediaLimits,
     VideoConfig,
     VisionConfig,
+    WriterConfig,
 )
 from unimoe.config.omni import OmniConfig, PositionRule, SpecialTokens
 from unimoe.config.speech import (
@@ -72,6 +73,7 @@ __all__ = [
     "VAEConfig",
     "VideoConfig",
     "VisionConfig",
+    "WriterConfig",
     "from_dict",
     "overridden",
     "to_dict",

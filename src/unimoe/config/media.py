@@ -129,6 +129,39 @@ class VisionConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WriterConfig:
+    """A frozen Whisper decoder that writes down what is said in a clip."""
+
+    vocab_size: int
+    """Of Whisper, control tokens included."""
+    start: int
+    """Token that every transcript begins with; from it on all are control tokens."""
+    no_timestamps: int
+    """Token that follows it."""
+    end: int
+    """Token that ends a transcript."""
+    alignment_heads: tuple[tuple[int, int], ...]
+    """(layer, head) of those whose attention to the sound follows what is being written."""
+    max_pieces: int
+    """Written of a clip and its context; more is a loop."""
+    max_tokens_per_piece: int
+    """Tokens of the core that one of Whisper's pieces may be; longer ones are not written."""
+    num_silent_states: int
+    """They stand for the silence up to Whisper's 30 seconds."""
+
+    def __post_init__(self) -> None:
+        controls = (self.start, self.no_timestamps, self.end)
+        require(
+            all(0 <= token < self.vocab_size for token in controls),
+            f"start, no_timestamps and end are {controls}; need tokens below vocab_size "
+            f"{self.vocab_size}",
+        )
+        for name in ("max_pieces", "max_tokens_per_piece", "num_silent_states"):
+            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; need 1 or more")
+        require(len(self.alignment_heads) > 0, "alignment_heads is empty; need one or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AudioConfig:
     """Whisper encoder and the Whisper decoder that serves as Q-Former."""
 
@@ -157,6 +190,9 @@ class AudioConfig:
     speaks_words: bool = False
     """Embeddings become mixtures of the core's own (`encoders/soft_words.py`); False: they are
     read as they come out, as released."""
+    writer: WriterConfig | None = None
+    """Writes what is said into the queries' places (`encoders/written_words.py`); None: queries
+    alone hear, as released."""
 
     def __post_init__(self) -> None:
         require(
@@ -173,6 +209,17 @@ class AudioConfig:
             f"queries_per_clip {self.queries_per_clip} exceeds max_target_positions "
             f"{self.max_target_positions}",
         )
+        for layer, head in () if self.writer is None else self.writer.alignment_heads:
+            require(
+                0 <= layer < self.decoder_layers and 0 <= head < self.num_heads,
+                f"writer.alignment_heads names layer {layer}, head {head}; there are "
+                f"{self.decoder_layers} layers of {self.num_heads} heads",
+            )
+
+    @property
+    def states_per_clip(self) -> int:
+        """Encoder states of a clip, and one for each query's place if there is a writer."""
+        return self.max_source_positions + (self.queries_per_clip if self.writer else 0)
 
     @property
     def frames_per_clip(self) -> int:

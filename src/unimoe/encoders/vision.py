@@ -40,13 +40,24 @@ class VisionEncoder(nn.Module):
         self.words = SoftWords(vocab_size) if config.speaks_words else None
 
     def forward(
-        self, pixel_values: Float[Tensor, "tiles 3 side side"]
+        self,
+        pixel_values: Float[Tensor, "tiles 3 side side"],
+        table: Float[Tensor, "vocab hidden"] | None = None,
     ) -> Float[Tensor, "tiles tokens hidden"]:
-        """Embeddings of every tile; equal tiles are encoded once."""
+        """Embeddings of every tile; equal tiles are encoded once.
+
+        Args:
+            pixel_values: normalised tiles.
+            table: the core's embedding table: they are put in words, if the encoder speaks.
+                None: as they come from the aligner.
+        """
         pixels = pixel_values.to(next(self.parameters()).dtype)
-        return encode_rows(
-            lambda chunk: self.connect(self.states(chunk)), pixels, rows_per_chunk=TILES_PER_CHUNK
-        )
+
+        def encode(chunk: Tensor) -> Tensor:
+            states = self.states(chunk)
+            return self.connect(states) if table is None else self.read(states, table)
+
+        return encode_rows(encode, pixels, rows_per_chunk=TILES_PER_CHUNK)
 
     def states(
         self, pixels: Float[Tensor, "tiles 3 side side"]
@@ -93,6 +104,13 @@ class VisionEncoder(nn.Module):
             # Pooling comes last, as released: the aligner is not linear.
             embeddings = pool_patches(embeddings, self.config.pool_side)
         return embeddings
+
+    def read(
+        self, states: Float[Tensor, "tiles states width"], table: Float[Tensor, "vocab hidden"]
+    ) -> Float[Tensor, "tiles tokens hidden"]:
+        """Embeddings of every tile as the core reads them: in words, if the encoder speaks."""
+        embeddings = self.connect(states)
+        return embeddings if self.words is None else self.words(embeddings, table)
 
     def _siglip_patches(
         self, pixels: Float[Tensor, "tiles 3 side side"]

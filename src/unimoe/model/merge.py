@@ -6,11 +6,11 @@ Source: released inputs (docs/sources.md#merge).
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from unimoe.errors import RequestError
 
@@ -21,15 +21,14 @@ class Medium(NamedTuple):
     name: str
     placeholder: int | None
     """Token that holds the place of one feature; None: the checkpoint has none."""
-    encoder: nn.Module | None
-    """With a method `connect` from the states of its tower; None: the model has none."""
+    encode: Callable[[Tensor], Tensor] | None
+    """From signals, or from states if these are given, to what the core reads; None: the model has
+    no encoder."""
     signals: Float[Tensor, "rows ..."] | None
     """Tiles or clips; None: the batch has none."""
     states: Float[Tensor, "rows steps width"] | None
     """What the encoder's tower made of them before; given instead of the signals."""
     tokens_per_row: int
-    read_as: Callable[[Tensor], Tensor] = lambda features: features
-    """What the core reads of the encoder's embeddings; they are read as they come by default."""
 
 
 def merge(
@@ -48,7 +47,7 @@ def merge(
     rows = medium.states if medium.signals is None else medium.signals
     if rows is None and medium.placeholder is None:
         return embeds
-    if medium.placeholder is None or (rows is not None and medium.encoder is None):
+    if medium.placeholder is None or (rows is not None and medium.encode is None):
         raise RequestError(
             f"the prompt brings {medium.name} input, but this model has no "
             f"{'placeholder token' if medium.placeholder is None else 'encoder'} for it; "
@@ -62,8 +61,7 @@ def merge(
             f"{medium.name}: {num_places} placeholder tokens in the prompt, but {num_features} "
             f"features to put there; write one placeholder a feature"
         )
-    if rows is None or medium.encoder is None:
+    if rows is None or medium.encode is None:
         return embeds
-    encode: Any = medium.encoder if medium.states is None else medium.encoder.connect
-    features = medium.read_as(encode(rows)).to(embeds.dtype)
+    features = medium.encode(rows).to(embeds.dtype)
     return embeds.masked_scatter(places.unsqueeze(-1), features)

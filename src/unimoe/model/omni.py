@@ -181,17 +181,14 @@ class OmniModel(nn.Module):
             ("video", tokens.video_pad, pixel_values_videos, video_states, self.vision, per_tile),
             ("audio", tokens.audio_pad, audio_features, audio_states, self.audio, per_clip),
         ):
-            read_as = partial(self._read_as, encoder)
-            medium = Medium(name, placeholder, encoder, signals, states, per_row, read_as)
+            encode = None
+            if encoder is not None:
+                read = encoder.read if signals is None else encoder
+                encode = partial(read, table=self.core.embed_tokens.weight)
+            medium = Medium(name, placeholder, encode, signals, states, per_row)
             with self.core_precision():
                 embeds = merge(embeds, input_ids, medium)
         return embeds
-
-    def _read_as(self, encoder: VisionEncoder | AudioEncoder | None, embeddings: Tensor) -> Tensor:
-        """Embeddings in words, if the encoder speaks."""
-        if encoder is not None and encoder.words is not None:
-            embeddings = encoder.words(embeddings, table=self.core.embed_tokens.weight)
-        return embeddings
 
     def core_precision(self) -> torch.autocast:
         """Within it, connectors that learn in float32 beside a bf16 core compute in bf16."""
@@ -250,11 +247,11 @@ def _given_positions(position_ids: Int[Tensor, "3 batch new"], total: int) -> Po
 def initialise(model: OmniModel) -> None:
     """Random weights: maps and embeddings normal(0, 0.02), norms 1, biases and queries 0.
 
-    All words may be said. Towers and Q-Former decoder keep what transformers gave them: both are
-    there to be loaded.
+    All words may be said. Towers, Q-Former decoder and writer keep what transformers gave them:
+    they are there to be loaded.
     """
     for name, parameter in model.named_parameters():
-        if ".tower." in name or ".qformer.decoder." in name:
+        if any(part in name for part in (".tower.", ".qformer.decoder.", ".writer.")):
             continue
         if name.endswith(("norm.weight", ".words.spoken")):
             parameter.fill_(1.0)

@@ -88,7 +88,7 @@ _SPEECH_CONNECTOR = {
     )
 }
 _IMAGE_CONNECTOR = {
-    # A thousand inputs at once: at the full rate a step moves embeddings further than words lie apart.
+    # Of a thousand inputs: at the full rate a step moves embeddings further than words lie apart.
     "vision.aligner.*_detail.weight": 0.3,
     "vision.aligner.*": 1.0,
 }
@@ -164,9 +164,9 @@ def _gentle(learns: Mapping[str, float]) -> dict[str, float]:
 _EVERYTHING = {
     "easy_vqa": 0.2,
     "naming": 1.0,
-    "scenes": 8.0,
+    "scenes": 7.0,
     "ocr": 4.0,
-    "video": 3.0,
+    "video": 4.5,
     "speech": 1.0,
     "vocabulary": 0.5,
     "spoken": 1.5,
