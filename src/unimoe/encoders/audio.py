@@ -57,14 +57,11 @@ class AudioEncoder(nn.Module):
             table: the core's embedding table: they are put in words, if the encoder speaks or
                 writes. None: as they come from the Q-Former.
         """
-        features = audio_features.to(self.qformer.query_tokens.dtype)
-
-        def encode(chunk: Tensor) -> Tensor:
-            states = self.states(chunk)
-            return self.connect(states) if table is None else self.read(states, table)
-
-        clips_per_chunk = CLIPS_PER_CHUNK if self.writer is None else CLIPS_WRITTEN_TOGETHER
-        return encode_rows(encode, features, rows_per_chunk=clips_per_chunk)
+        return encode_rows(
+            lambda chunk: self.read(self.states(chunk), table),
+            audio_features.to(self.qformer.query_tokens.dtype),
+            rows_per_chunk=CLIPS_PER_CHUNK if self.writer is None else CLIPS_WRITTEN_TOGETHER,
+        )
 
     def states(
         self, features: Float[Tensor, "clips mel frames"]
@@ -87,10 +84,17 @@ class AudioEncoder(nn.Module):
         return embeddings
 
     def read(
-        self, states: Float[Tensor, "clips steps width"], table: Float[Tensor, "vocab hidden"]
+        self,
+        states: Float[Tensor, "clips steps width"],
+        table: Float[Tensor, "vocab hidden"] | None,
     ) -> Float[Tensor, "clips queries hidden"]:
-        """Embeddings of every clip as the core reads them: in words, and written where it is."""
+        """Embeddings of every clip as the core reads them: in words, and written where it is.
+
+        Without the core's table they are those of `connect`.
+        """
         embeddings = self.connect(states)
+        if table is None:
+            return embeddings
         if self.words is not None:
             embeddings = self.words(embeddings, table)
         if self.writer is not None:

@@ -52,12 +52,11 @@ class VisionEncoder(nn.Module):
                 None: as they come from the aligner.
         """
         pixels = pixel_values.to(next(self.parameters()).dtype)
-
-        def encode(chunk: Tensor) -> Tensor:
-            states = self.states(chunk)
-            return self.connect(states) if table is None else self.read(states, table)
-
-        return encode_rows(encode, pixels, rows_per_chunk=TILES_PER_CHUNK)
+        return encode_rows(
+            lambda chunk: self.read(self.states(chunk), table),
+            pixels,
+            rows_per_chunk=TILES_PER_CHUNK,
+        )
 
     def states(
         self, pixels: Float[Tensor, "tiles 3 side side"]
@@ -106,11 +105,18 @@ class VisionEncoder(nn.Module):
         return embeddings
 
     def read(
-        self, states: Float[Tensor, "tiles states width"], table: Float[Tensor, "vocab hidden"]
+        self,
+        states: Float[Tensor, "tiles states width"],
+        table: Float[Tensor, "vocab hidden"] | None,
     ) -> Float[Tensor, "tiles tokens hidden"]:
-        """Embeddings of every tile as the core reads them: in words, if the encoder speaks."""
+        """Embeddings of every tile as the core reads them: in words, if the encoder speaks.
+
+        Without the core's table they are those of `connect`.
+        """
         embeddings = self.connect(states)
-        return embeddings if self.words is None else self.words(embeddings, table)
+        if self.words is not None and table is not None:
+            embeddings = self.words(embeddings, table)
+        return embeddings
 
     def _siglip_patches(
         self, pixels: Float[Tensor, "tiles 3 side side"]
