@@ -45,7 +45,7 @@ from unimoe.model.omni import OmniModel
 from unimoe.model.specialists import specialist_moe, take_expert, with_deltas
 from unimoe.parts import cache_directory
 from unimoe.recipes.mini_drawing import mini_drawing
-from unimoe.recipes.mini_routing import Teaching, aim_at_modalities
+from unimoe.recipes.mini_routing import ROW_LENGTH, Teaching, aim_at_modalities
 from unimoe.recipes.mini_speech import mini_speech
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.align import WordAlignment, let_speak
@@ -59,7 +59,6 @@ from unimoe.train.stages import Material, Stage, apply_trained, trained_tensors
 Encoder: TypeAlias = Literal["vision", "audio"]
 
 DELTA_RANK = 16
-ROW_LENGTH = 512
 SPECIALISTS = {0: "vision", 1: "speech", 2: "sound"}
 """Routed experts by the stage that makes them; the fourth is the core's own block."""
 
@@ -88,7 +87,7 @@ _SPEECH_CONNECTOR = {
     )
 }
 _IMAGE_CONNECTOR = {
-    # Of a thousand inputs: at the full rate a step moves embeddings further than words lie apart.
+    # Of a thousand inputs: a step of the full rate may move an embedding as far as words lie apart.
     "vision.aligner.*_detail.weight": 0.3,
     "vision.aligner.*": 1.0,
 }
@@ -177,7 +176,7 @@ _EVERYTHING = {
 }
 """What is learned first comes least: names are in the tokens, and cost 0.02 nats from the 50th step
 on. Scenes and reading, where tokens must be told apart, come most. What the core itself writes
-keeps it as fluent as it was: short answers alone do not."""
+keeps it fluent, if it is new to it: short answers alone do not, nor did what it had seen before."""
 _MIXTURE = _ROUTERS | _SHARED | _DELTAS | _ATTENTION | _gentle(_SPEECH_CONNECTOR)
 
 

@@ -12,7 +12,7 @@ Axes: seq = tokens of the sample.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -48,9 +48,7 @@ def told_of(
             own_middles = middles[image].view(*own.shape, 2).mean(1)
             shown = _shown(own_middles, _edges(box))
             if box == WHOLE_PICTURE:
-                for other in omni.places:
-                    if other.image == image and other.box != WHOLE_PICTURE:
-                        shown &= ~_shown(own_middles, _edges(other.box))
+                shown &= ~_show_less(own_middles, [p.box for p in omni.places if p.image == image])
             for number, part in enumerate(parts):
                 if part and bool(shown.any()):
                     yield own[shown, number].tolist(), part
@@ -95,6 +93,14 @@ def _split(
     assert pad is not None  # the model has an encoder for the medium
     found = (input_ids == pad).nonzero()[:, 0]
     return list(torch.split(found, [len(each) for each in middles]))
+
+
+def _show_less(
+    middles: Float[Tensor, "shares axes"], boxes: Sequence[Box]
+) -> Bool[Tensor, " shares"]:
+    """Which show any of these boxes that is not the whole picture."""
+    smaller = [_shown(middles, _edges(box)) for box in boxes if box != WHOLE_PICTURE]
+    return torch.stack([torch.zeros(len(middles), dtype=torch.bool), *smaller]).any(0)
 
 
 def _edges(box: Box) -> Float[Tensor, "edges xy"]:
