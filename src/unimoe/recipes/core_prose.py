@@ -19,8 +19,6 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-import torch
-
 from unimoe.checkpoint.mini import base_directory
 from unimoe.checkpoint.weights import load_model
 from unimoe.data.build.sentences import Sentence, split_of_sentence, words_of
@@ -32,7 +30,7 @@ from unimoe.data.writer import DatasetWriter
 from unimoe.infer.engine import generate
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.model.omni import OmniModel
-from unimoe.nn.precision import multiplies_in_bf16
+from unimoe.nn.precision import product_dtype
 from unimoe.parts import fetch, part
 from unimoe.tokens.batch import collate
 from unimoe.tokens.message import message
@@ -87,8 +85,7 @@ def build(folder: Path, *, seed: int = 0, scale: float = 1.0) -> None:
     """
     sentences = speech_sentences({name: fetch(part(name)) for name in _PARTS}, seed=seed)
     directory = base_directory()
-    dtype = torch.bfloat16 if multiplies_in_bf16("cpu") else torch.float32
-    model = load_model(directory, dtype=dtype)
+    model = load_model(directory, dtype=product_dtype("cpu"))
     vocabulary = Vocabulary.from_directory(directory, model.config.special_tokens)
 
     def write(openings: Sequence[Opening]) -> list[Written]:

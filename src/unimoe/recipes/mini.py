@@ -43,6 +43,7 @@ from unimoe.encoders.soft_words import SoftWords
 from unimoe.errors import CheckpointError
 from unimoe.model.omni import OmniModel
 from unimoe.model.specialists import specialist_moe, take_expert, with_deltas
+from unimoe.nn.precision import product_dtype
 from unimoe.parts import cache_directory
 from unimoe.recipes.mini_drawing import mini_drawing
 from unimoe.recipes.mini_routing import ROW_LENGTH, Teaching, aim_at_modalities
@@ -263,7 +264,7 @@ def _keep_precise(model: OmniModel, learns: Mapping[str, float]) -> None:
 def _dense(runs: Path) -> OmniModel:
     """The parts, with connectors and attention of a former run if there is one."""
     former = _former(runs)
-    model = load_model(base_directory())
+    model = load_model(base_directory(), dtype=product_dtype("cpu"))
     for name, parameter in model.named_parameters():
         if name in former and (not name.startswith("core.") or ".attention." in name):
             parameter.data = _fitting(name, former[name], parameter).to(parameter.dtype)

@@ -16,7 +16,7 @@ from unimoe.config import DiTConfig, PainterConfig, VAEConfig
 from unimoe.data.manifest import media_file, read_manifest
 from unimoe.errors import CheckpointError
 from unimoe.model.omni import OmniModel
-from unimoe.nn.precision import multiplies_in_bf16
+from unimoe.nn.precision import product_dtype
 from unimoe.parts import cache_directory
 from unimoe.recipes.drawing import DrawingRecipe, Reader
 from unimoe.tokens.vocabulary import Vocabulary
@@ -103,8 +103,7 @@ def mini_drawing() -> DrawingRecipe:
 def _reader() -> Reader:
     directory = mini_directory()
     # As it is stored: rows of prompts are many, and half precision reads them twice as fast.
-    dtype = torch.bfloat16 if multiplies_in_bf16("cpu") else torch.float32
-    model = load_model(directory, dtype=dtype).eval()
+    model = load_model(directory, dtype=product_dtype("cpu")).eval()
     return Reader(model, Vocabulary.from_directory(directory, model.config.special_tokens))
 
 
