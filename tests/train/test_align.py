@@ -202,6 +202,52 @@ def test_what_is_told_of_a_place_costs_its_distance_from_what_the_tokens_there_s
     assert found.token_losses.shape == (3,)
 
 
+@torch.no_grad()
+def test_what_is_told_at_points_is_said_once_each_in_order_by_any_token_near(
+    model: OmniModel,
+) -> None:
+    two = shown(Told([1, 2], [40], is_once=True), Told([2, 3, 4], [42], is_once=True))
+    alone = shown(Told([4], [41], is_once=True))
+    found = WordAlignment()(model, rows([two, alone]), with_z=False)
+
+    expected = 0.0
+    for sample, classes, near in ((two, [0, 2], [[0, 1], [1, 2, 3]]), (alone, [1], [[3]])):
+        assert model.vision is not None
+        assert model.vision.words is not None
+        embeddings = model.vision.connect(sample.sample.image_states)[0]
+        got = model.vision.words.scores(embeddings, model.core.embed_tokens.weight).log_softmax(-1)
+        ways = []
+        for tokens in itertools.product(*near):
+            if list(tokens) == sorted(set(tokens)):
+                says = [3, 3, 3, 3]  # the blank
+                for token, word in zip(tokens, classes, strict=True):
+                    says[token] = word
+                ways.append(got[range(4), says].sum())
+        expected -= float(torch.logsumexp(torch.stack(ways), 0))
+    torch.testing.assert_close(found.text_sum.item(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_points_closer_together_than_tokens_cost_nothing_and_teach_nothing(
+    model: OmniModel,
+) -> None:
+    crowded = shown(*[Told([1], [40], is_once=True)] * 2)
+    loss = WordAlignment()(model, rows([crowded]), with_z=False)
+    loss.text_sum.backward()
+    assert model.vision is not None
+    assert loss.text_sum.item() == 0
+    found = [p.grad for p in model.vision.aligner.parameters() if p.grad is not None]
+    assert found
+    assert all(bool((gradient == 0).all()) for gradient in found)
+
+
+@pytest.mark.parametrize("other", [Told([2], [41]), Told([2], [41, 42], is_once=True)])
+def test_what_is_told_at_points_is_a_token_each_and_nothing_else(
+    model: OmniModel, other: Told
+) -> None:
+    with pytest.raises(TrainingError, match="tell a token of each point"):
+        WordAlignment()(model, rows([shown(Told([1], [40], is_once=True), other)]), with_z=False)
+
+
 def test_a_picture_of_which_nothing_is_told_costs_nothing(model: OmniModel) -> None:
     loss = WordAlignment()(model, rows([shown()]), with_z=False)
     assert (loss.text_sum, loss.token_losses.shape) == (0, (3,))
@@ -238,3 +284,40 @@ def test_states_are_masked_in_runs_and_only_while_learning(
     assert 0 < is_masked.sum() < 75
     runs = is_masked[:148].view(-1, 4)
     assert bool((runs.all(1) == runs.any(1)).all())
+
+
+def test_half_of_the_pictures_are_recoloured_and_keep_their_strokes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(5)
+    config = speaking_config()
+    assert config.vision is not None
+    vision = replace(config.vision, aligner_layers=1, detail_side=2)
+    model = OmniModel(replace(config, vision=vision))
+    assert model.vision is not None
+    assert model.vision.words is not None
+    model.vision.words.limit_to([*WORDS, AUDIO_PAD])
+    seen: list[torch.Tensor] = []
+    connect = model.vision.connect
+    monkeypatch.setattr(
+        model.vision, "connect", lambda states: seen.append(states) or connect(states)
+    )
+    samples = []
+    for _ in range(32):
+        sample = shown(Told([1], [40]))
+        states = torch.randn(1, 16, 32 + 3 * 2 * 2)
+        samples.append(sample._replace(sample=replace(sample.sample, image_states=states)))
+    WordAlignment()(model, rows(*[samples[n : n + 8] for n in (0, 8, 16, 24)]), with_z=False)
+
+    kept = 0
+    for sample, used in zip(samples, seen[0], strict=True):
+        assert sample.sample.image_states is not None
+        given = sample.sample.image_states[0, :, 32:].unflatten(1, (3, 4)).movedim(1, 0).flatten(1)
+        got = used[:, 32:].unflatten(1, (3, 4)).movedim(1, 0).flatten(1)
+        if torch.equal(given, got):
+            kept += 1
+            continue
+        # Each channel is one of those given, its mean and spread aside.
+        same = torch.corrcoef(torch.cat([given, got]))[3:, :3].abs() > 0.999
+        assert same.sum(0).tolist() == same.sum(1).tolist() == [1, 1, 1]
+    assert 0 < kept < 32

@@ -41,7 +41,11 @@ def test_tokens_whose_middles_lie_in_the_box_show_it() -> None:
         images=2,
     )
     found = list(told_of(omni, sample, CONFIG))
-    assert found == [([2, 4], "elsewhere"), ([1, 3], "left"), ([9], "speck")]
+    assert found == [
+        ([2, 4], "elsewhere", False),
+        ([1, 3], "left", False),
+        ([9], "speck", False),
+    ]
 
 
 def test_a_whole_picture_is_shown_by_all_tokens_or_where_nothing_else_is_by_none() -> None:
@@ -51,8 +55,8 @@ def test_a_whole_picture_is_shown_by_all_tokens_or_where_nothing_else_is_by_none
     alone = list(told_of(of_pictures(Place("all")), sample, CONFIG))
     crowded = list(told_of(of_pictures(Place("elsewhere"), upper, lower), sample, CONFIG))
 
-    assert alone == [([0, 1, 2, 3], "all")]
-    assert crowded == [([0, 1], "upper"), ([2, 3], "lower")]
+    assert [shown[:2] for shown in alone] == [([0, 1, 2, 3], "all")]
+    assert [shown[:2] for shown in crowded] == [([0, 1], "upper"), ([2, 3], "lower")]
 
 
 def of_windows(tokens_per_window: int) -> OmniConfig:
@@ -72,7 +76,7 @@ def test_parts_of_words_are_told_by_the_tokens_of_a_window_in_turn() -> None:
         Place("| circle", left),
         Place("a | b | c | d", left),
     )
-    found = list(told_of(omni, sample, of_windows(3)))
+    found = [shown[:2] for shown in told_of(omni, sample, of_windows(3))]
     circle = ([2, 8], "circle")
     whole = [([1, 7], "a"), ([2, 8], "b"), ([3, 9], "c d")]
     assert found == [([1, 7], "red"), circle, ([3, 9], "one left"), circle, *whole]
@@ -84,13 +88,24 @@ def test_words_in_one_part_are_told_by_the_tokens_that_show_their_place() -> Non
     letters = of_pictures(
         Place("x", Box(0.2, 0.1, 0.202, 0.102)), Place("y", Box(0.8, 0.7, 0.802, 0.702))
     )
-    assert list(told_of(letters, sample, of_windows(3))) == [([1], "x"), ([10], "y")]
+    found = list(told_of(letters, sample, of_windows(3)))
+    assert found == [([1], "x", False), ([10], "y", False)]
+
+
+def test_what_stands_at_a_point_is_said_once_by_a_token_around_it() -> None:
+    sample = sequence([1, *[IMAGE] * 12], image_grid_thw=torch.tensor([[1, 1, 1]]))
+    # Across, tokens have their middles at 1/12, 3/12, ... of the picture; down, at 1/4 and 3/4.
+    letters = of_pictures(
+        Place("x", Box(0.3, 0.3, 0.3, 0.3)), Place("y", Box(0.99, 0.1, 0.99, 0.1))
+    )
+    found = list(told_of(letters, sample, of_windows(3)))
+    assert found == [([2, 3, 8, 9], "x", True), ([6], "y", True)]
 
 
 def test_a_window_of_one_token_is_told_all_parts() -> None:
     sample = sequence([IMAGE] * 4, image_grid_thw=torch.tensor([[1, 1, 1]]))
     omni = of_pictures(Place("red | circle | one left", Box(0.5, 0, 1, 0.5)), Place(" | cat"))
-    assert list(told_of(omni, sample, CONFIG)) == [
+    assert [shown[:2] for shown in told_of(omni, sample, CONFIG)] == [
         ([1], "red circle one left"),
         ([0, 2, 3], "cat"),
     ]
@@ -99,7 +114,7 @@ def test_a_window_of_one_token_is_told_all_parts() -> None:
 def test_a_picture_of_several_tiles_is_one_plane() -> None:
     sample = sequence([IMAGE] * 8, image_grid_thw=torch.tensor([[1, 1, 2]]))
     found = list(told_of(of_pictures(Place("right", Box(0.5, 0, 1, 1))), sample, CONFIG))
-    assert found == [([4, 5, 6, 7], "right")]
+    assert found == [([4, 5, 6, 7], "right", False)]
 
 
 def test_moments_are_those_of_their_own_sound() -> None:
@@ -118,8 +133,11 @@ def test_moments_are_those_of_their_own_sound() -> None:
         ),
     )
     found = list(told_of(omni, sample, CONFIG))
-    expected = [([0, 1, 2, 3, 4], "bell"), ([10], "click"), ([*range(41, 51)], "horn")]
-    assert found == expected
+    assert [shown[:2] for shown in found] == [
+        ([0, 1, 2, 3, 4], "bell"),
+        ([10], "click"),
+        ([*range(41, 51)], "horn"),
+    ]
 
 
 def test_moments_beside_a_video_are_refused() -> None:

@@ -55,12 +55,21 @@ class Turn:
 
 
 class Box(NamedTuple):
-    """A part of a picture, from its upper left corner, in shares of its width and height."""
+    """A part of a picture, from its upper left corner, in shares of its width and height.
+
+    Or a point, without extent: what stands there, like a letter of a line, is said once, in the
+    order in which the points of a picture are given.
+    """
 
     left: float
     top: float
     right: float
     bottom: float
+
+    @property
+    def is_point(self) -> bool:
+        """Whether it has no extent."""
+        return self.left == self.right and self.top == self.bottom
 
 
 WHOLE_PICTURE = Box(0.0, 0.0, 1.0, 1.0)
@@ -136,11 +145,13 @@ class OmniSample:
 
     def _require_place(self, place: Place) -> None:
         left, top, right, bottom = place.box
-        is_inside = 0 <= left < right <= 1 and 0 <= top < bottom <= 1
-        if not (place.words.strip(" |") and is_inside and 0 <= place.image < len(self.images)):
+        is_inside = 0 <= left <= right <= 1 and 0 <= top <= bottom <= 1
+        has_extent = left < right and top < bottom
+        is_somewhere = is_inside and (has_extent or place.box.is_point)
+        if not (place.words.strip(" |") and is_somewhere and 0 <= place.image < len(self.images)):
             raise DataError(
-                f"sample {self.id!r}: {place} of {len(self.images)} images; need words, a box "
-                "[left, top, right, bottom] within 0 to 1, and the number of an image from 0"
+                f"sample {self.id!r}: {place} of {len(self.images)} images; need words, a box or "
+                "point [left, top, right, bottom] within 0 to 1, and the number of an image from 0"
             )
 
     def media(self, kind: MediaKind) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ class Told(NamedTuple):
     positions: list[int]
     """Of the sample's tokens that show the place or sound at the moment."""
     token_ids: list[int]
+    is_once: bool = False
+    """Said by one of the positions alone, after whatever is told before: a letter of a line."""
 
 
 class TrainSample(NamedTuple):

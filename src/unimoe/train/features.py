@@ -6,7 +6,7 @@ In:  manifests, a model with its towers, a vocabulary.  Out: the states in the `
         {"manifest": ..., "samples": 1000}                            first line
         {"id", "task", "modalities", "ids", "answers": [[start, stop], ...], "images": [row, ...],
          "image_grid": [[1, r, c], ...], "videos", ..., "audios", ...,
-         "told": [[[position, ...], ids], ...]}                          a usable sample
+         "told": [[[position, ...], ids, is_once], ...]}                 a usable sample
         {"id", "bad": "why"}                                             one that is not
 
 A killed preparation goes on where it was: half-written ends are cut off.
@@ -202,8 +202,8 @@ def _laid_out(
         )
         _require_answer(sample)
         told = [
-            Told(positions, _tokens_told(words, vocabulary))
-            for positions, words in told_of(omni, sample, config)
+            Told(positions, _tokens_told(words, vocabulary), is_once)
+            for positions, words, is_once in told_of(omni, sample, config)
         ]
     except (DataError, MediaError, RequestError) as error:
         return {"id": name, "bad": str(error)}

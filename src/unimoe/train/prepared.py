@@ -68,7 +68,7 @@ class PreparedSet:
             audio_grid_thw=_tensor(record.get("audio_clips")),
             token_counts=count_tokens(ids, self._config.special_tokens),
         )
-        told = tuple(Told(positions, ids) for positions, ids in record.get("told", ()))
+        told = tuple(Told(*told) for told in record.get("told", ()))
         return TrainSample(sample, record["task"], record["modalities"], told)
 
     def __iter__(self) -> Iterator[TrainSample]:

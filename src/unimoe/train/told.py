@@ -1,33 +1,42 @@
 """What is said of places in pictures and moments of sounds, by the tokens that show them.
 
 In:  a sample of a data set, its sequence.  Out: for each place and moment, the positions of its
-     tokens and its words.
+     tokens, its words, and whether one of the tokens alone is to say them.
 A token of a picture shows a place if its middle lies within the box; one of a sound if its middle
 lies within the moment. Whatever is too small for that is shown by the token that holds its middle.
 Words parted by `|` are told window by window: the first part by the first token of every window
 that shows the place, and so on; the last tells what parts are left over. A place that is the whole
-picture is shown by windows that show no smaller one.
+picture is shown by windows that show no smaller one. What stands at a point is said once, by one of
+the tokens around it, of which there are four, fewer at an edge.
 Axes: seq = tokens of the sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from unimoe.config import OmniConfig
-from unimoe.data.sample import WHOLE_PICTURE, Box, OmniSample
+from unimoe.data.sample import WHOLE_PICTURE, Box, Moment, OmniSample, Place
 from unimoe.errors import DataError
 from unimoe.tokens.sequence import Sample
 
 
-def told_of(
-    omni: OmniSample, sample: Sample, config: OmniConfig
-) -> Iterator[tuple[list[int], str]]:
-    """Positions and words of every place, then of every moment.
+class Shown(NamedTuple):
+    """By which tokens something is shown."""
+
+    positions: list[int]
+    words: str
+    is_once: bool = False
+    """To be said by one of these tokens alone, after whatever comes before it."""
+
+
+def told_of(omni: OmniSample, sample: Sample, config: OmniConfig) -> Iterator[Shown]:
+    """Every place, then every moment.
 
     Raises:
         DataError: moments are told of a sample with videos: their sound tracks stand among the
@@ -36,32 +45,43 @@ def told_of(
     if omni.moments and omni.videos:
         raise DataError("moments of a sample with videos; tell them of sounds alone")
     if omni.places:
-        assert config.vision is not None
-        assert sample.image_grid_thw is not None
-        side, per_window = config.vision.pool_side, config.vision.tokens_per_window
-        grids = sample.image_grid_thw[:, 1:].tolist()
-        middles = [_tile_middles(rows, columns, side, side * per_window) for rows, columns in grids]
-        pads = _split(sample.input_ids, config.special_tokens.image_pad, middles)
-        for words, box, image in omni.places:
-            parts = _parts(words, per_window)
-            own = pads[image].view(-1, len(parts))  # windows, or all tokens
-            own_middles = middles[image].view(*own.shape, 2).mean(1)
-            shown = _shown(own_middles, _edges(box))
-            if box == WHOLE_PICTURE:
-                shown &= ~_show_less(own_middles, [p.box for p in omni.places if p.image == image])
-            for number, part in enumerate(parts):
-                if part and bool(shown.any()):
-                    yield own[shown, number].tolist(), part
+        yield from _places_told(omni.places, sample, config)
     if omni.moments:
-        assert config.audio is not None
-        assert sample.audio_grid_thw is not None
-        seconds = config.audio.clip_frames / 100 / config.audio.queries_per_clip
-        lengths = [int(clips) * config.audio.queries_per_clip for clips in sample.audio_grid_thw]
-        middles = [(torch.arange(length)[:, None] + 0.5) * seconds for length in lengths]
-        pads = _split(sample.input_ids, config.special_tokens.audio_pad, middles)
-        for words, start_s, end_s, audio in omni.moments:
-            shown = _shown(middles[audio], torch.tensor([[start_s], [end_s]]))
-            yield pads[audio][shown].tolist(), words
+        yield from _moments_told(omni.moments, sample, config)
+
+
+def _places_told(places: Sequence[Place], sample: Sample, config: OmniConfig) -> Iterator[Shown]:
+    assert config.vision is not None
+    assert sample.image_grid_thw is not None
+    side, per_window = config.vision.pool_side, config.vision.tokens_per_window
+    grids = sample.image_grid_thw[:, 1:].tolist()
+    middles = [_tile_middles(rows, columns, side, side * per_window) for rows, columns in grids]
+    pads = _split(sample.input_ids, config.special_tokens.image_pad, middles)
+    for words, box, image in places:
+        if box.is_point:
+            yield Shown(pads[image][_around(middles[image], box)].tolist(), words, is_once=True)
+            continue
+        parts = _parts(words, per_window)
+        own = pads[image].view(-1, len(parts))  # windows, or all tokens
+        own_middles = middles[image].view(*own.shape, 2).mean(1)
+        shown = _shown(own_middles, _edges(box))
+        if box == WHOLE_PICTURE:
+            shown &= ~_show_less(own_middles, [p.box for p in places if p.image == image])
+        for number, part in enumerate(parts):
+            if part and bool(shown.any()):
+                yield Shown(own[shown, number].tolist(), part)
+
+
+def _moments_told(moments: Sequence[Moment], sample: Sample, config: OmniConfig) -> Iterator[Shown]:
+    assert config.audio is not None
+    assert sample.audio_grid_thw is not None
+    seconds = config.audio.clip_frames / 100 / config.audio.queries_per_clip
+    lengths = [int(clips) * config.audio.queries_per_clip for clips in sample.audio_grid_thw]
+    middles = [(torch.arange(length)[:, None] + 0.5) * seconds for length in lengths]
+    pads = _split(sample.input_ids, config.special_tokens.audio_pad, middles)
+    for words, start_s, end_s, audio in moments:
+        shown = _shown(middles[audio], torch.tensor([[start_s], [end_s]]))
+        yield Shown(pads[audio][shown].tolist(), words)
 
 
 def _parts(words: str, per_window: int) -> list[str]:
@@ -101,6 +121,13 @@ def _show_less(
     """Which show any of these boxes that is not the whole picture."""
     smaller = [_shown(middles, _edges(box)) for box in boxes if box != WHOLE_PICTURE]
     return torch.stack([torch.zeros(len(middles), dtype=torch.bool), *smaller]).any(0)
+
+
+def _around(middles: Float[Tensor, "seq xy"], point: Box) -> Bool[Tensor, " seq"]:
+    """Whose middle is less than a token away, across and down."""
+    token_sides = 2 * middles.amin(0)
+    near: Bool[Tensor, " seq"] = ((middles - _edges(point)[0]).abs() < token_sides).all(-1)
+    return near
 
 
 def _edges(box: Box) -> Float[Tensor, "edges xy"]:

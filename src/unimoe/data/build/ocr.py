@@ -285,12 +285,9 @@ def _picture(
 
 
 def _point(x: float, y: float) -> Box:
-    """Where a letter has its middle: one token tells it, so that letters come in their order.
-
-    The turn of the text is left out; its lines stay lines.
-    """
-    across, down = (min(0.998, max(0.0, round(share, 3))) for share in (x, y))
-    return Box(across, down, round(across + 0.002, 3), round(down + 0.002, 3))
+    """Where a letter has its middle; the turn of the text is left out, so its lines stay lines."""
+    across, down = (min(1.0, max(0.0, round(share, 3))) for share in (x, y))
+    return Box(across, down, across, down)
 
 
 def _written(lines: Sequence[str], typeface: Typeface, ink: RGB) -> _Written:
