@@ -102,7 +102,7 @@ def mini_drawing() -> DrawingRecipe:
 
 def _reader() -> Reader:
     directory = mini_directory()
-    # As it is stored: rows of prompts are many, and half precision reads them twice as fast.
+    # Rows of prompts are many: half precision reads them in half the time, where it is fast.
     model = load_model(directory, dtype=product_dtype("cpu")).eval()
     return Reader(model, Vocabulary.from_directory(directory, model.config.special_tokens))
 

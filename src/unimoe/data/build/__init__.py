@@ -19,6 +19,7 @@ SETS = (
     "read_aloud",
     "sounds",
     "text",
+    "spelling",
     "prose",
     "spoken",
     "combined",

@@ -31,7 +31,7 @@ TASK = "ocr"
 PARTS = ("fonts", "wordnet")
 HELD_OUT_FAMILIES = ("Cabin", "Old Standard TT")
 _NUM_PICTURES: dict[Split, int] = {"train": 18_000, "validation": 150, "test": 600}
-_QUESTIONS = (
+QUESTIONS = (
     "What does it say?",
     "What is written here?",
     "Read the text.",
@@ -130,7 +130,7 @@ def build_ocr(
     typefaces = read_typefaces(sources["fonts"])
     held_out_faces, training_faces = _parted(typefaces, held_out_families)
     texts = (text for gloss in read_glosses(sources["wordnet"]) for text in gloss.spoken_texts)
-    words = _known_and_others(common_words(texts))
+    words = parted_words(common_words(texts))
     held_out = {"family": set(held_out_families)}
     with DatasetWriter(folder, TASK, seed, disjoint=["own_text"], held_out=held_out) as writer:
         for split, number in _NUM_PICTURES.items():
@@ -143,7 +143,7 @@ def build_ocr(
                 picture, places = _picture(text, typeface, rng)
                 path = writer.image(key, picture)
                 letters = "held out" if is_new else "training"
-                question = rng.choice(_QUESTIONS)
+                question = rng.choice(QUESTIONS)
                 sample = _sample(key, path, text, typeface.family, letters, question, places)
                 writer.add(split, sample)
         writer.close(_CARD)
@@ -179,7 +179,7 @@ def split_of_number(number: str, seed: int = 0) -> Split:
     return split_of(f"ocr {number}", seed, _RATIOS)
 
 
-def _known_and_others(words: Sequence[str]) -> Words:
+def parted_words(words: Sequence[str]) -> Words:
     """The words used most, those used most after them, and as many of the rest as there are.
 
     Raises:
@@ -218,17 +218,17 @@ def _choose(typefaces: Sequence[Typeface], rng: random.Random) -> Typeface:
 
 def _draw_text(split: Split, words: Words, seed: int, rng: random.Random) -> Text:
     if split == "test" and rng.random() < _NEW_SHARE:
-        return Text((_cased(rng.choice(words.new), rng),), "new word")
+        return Text((cased(rng.choice(words.new), rng),), "new word")
     if split == "train" and rng.random() < _FURTHER_SHARE:
-        return Text((_cased(rng.choice(words.further), rng),), "further word")
+        return Text((cased(rng.choice(words.further), rng),), "further word")
     make = rng.random()
     if make < 0.6:
-        return Text((_cased(rng.choice(words.known), rng),), "word")
+        return Text((cased(rng.choice(words.known), rng),), "word")
     if make < 0.85:
         return Text((_number(split, seed, rng),), "number")
     if make < 0.95:
         case = rng.randrange(2**32)
-        pair = [_cased(word, random.Random(case)) for word in rng.sample(words.known, 2)]
+        pair = [cased(word, random.Random(case)) for word in rng.sample(words.known, 2)]
         return Text(tuple(pair), "two")
     return Text((_number(split, seed, rng), _number(split, seed, rng)), "two")
 
@@ -241,7 +241,8 @@ def _number(split: Split, seed: int, rng: random.Random) -> str:
             return number
 
 
-def _cased(word: str, rng: random.Random) -> str:
+def cased(word: str, rng: random.Random) -> str:
+    """In small letters, or with a capital, or in capitals."""
     return rng.choice((str.lower, str.lower, str.lower, str.capitalize, str.upper))(word)
 
 
