@@ -168,10 +168,14 @@ def read_typefaces(folder: Path) -> list[Typeface]:
 
 def common_words(texts: Iterable[str]) -> list[str]:
     """Words of 3 to 6 small letters, those used most often first."""
-    uses = Counter(
-        word for text in texts for word in re.findall(r"(?<!\S)[a-z]{3,6}(?=[\s,;.]|$)", text)
-    )
+    uses = word_uses(texts, shortest=3, longest=6)
     return sorted(uses, key=lambda word: (-uses[word], word))
+
+
+def word_uses(texts: Iterable[str], *, shortest: int, longest: int) -> Counter[str]:
+    """How often each word of so many small letters occurs."""
+    pattern = re.compile(rf"(?<!\S)[a-z]{{{shortest},{longest}}}(?=[\s,;.]|$)")
+    return Counter(word for text in texts for word in pattern.findall(text))
 
 
 def split_of_number(number: str, seed: int = 0) -> Split:

@@ -1,22 +1,20 @@
 """Spelling: words letter by letter, to be said whole: what reading asks of the core, in text alone.
 
 In:  the part `wordnet`, for words in use.  Out: a data set of text alone.
-A picture of text says its letters, one a token, and the core has to know which word they spell. It
-learns that from words alone four times as fast, and of many more words than are drawn. What the
+A picture of text says its letters, one a token, and the core has to know which word they spell. In
+text a word takes a quarter of the tokens, and there are many more words than are drawn. What the
 test of reading keeps for itself is not among them.
 """
 
 from __future__ import annotations
 
 import random
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from unimoe.data import DataCard, DatasetWriter, OmniSample, Split, SplitRatios, split_of
 from unimoe.data.build.corpora import read_glosses
-from unimoe.data.build.ocr import QUESTIONS, cased, common_words, parted_words
+from unimoe.data.build.ocr import QUESTIONS, cased, common_words, parted_words, word_uses
 from unimoe.data.sample import Turn
 from unimoe.data.splits import unit_hash
 from unimoe.parts import fetch, part
@@ -34,8 +32,8 @@ _CARD = DataCard(
     licence="WordNet licence.",
     split_rule="By the hash of the word; no test. The words that the test of the set ocr keeps for "
     "itself are left out, as are those of validation in training.",
-    notes="Letters stand with a blank before each, as image tokens say them. Common words come no "
-    "more often than rare ones.",
+    notes="Letters stand with a blank before each, as image tokens say them. Of single words, "
+    "common ones come no more often than rare ones.",
 )
 
 
@@ -73,9 +71,7 @@ def build_spelling(
 
 def words_in_use(texts: Iterable[str]) -> set[str]:
     """Words of 2 to 10 small letters that occur twice or more."""
-    uses = Counter(
-        word for text in texts for word in re.findall(r"(?<!\S)[a-z]{2,10}(?=[\s,;.]|$)", text)
-    )
+    uses = word_uses(texts, shortest=2, longest=10)
     return {word for word, count in uses.items() if count > 1}
 
 
