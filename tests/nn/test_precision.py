@@ -1,6 +1,7 @@
 """Where half precision pays."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,3 +44,16 @@ def test_a_cpu_multiplies_in_bf16_where_that_is_faster(
 
 def test_other_devices_multiply_in_bf16() -> None:
     assert product_dtype("cuda") == torch.bfloat16
+
+
+@pytest.mark.parametrize(("maker", "expected"), [("GenuineIntel", True), ("AuthenticAMD", False)])
+def test_who_made_the_processor_stands_in_a_file_or_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maker: str, expected: bool
+) -> None:
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(precision, "_CPU_INFO", file)
+    monkeypatch.setattr(precision.platform, "processor", lambda: f"Family 6, {maker}")
+    assert precision._is_by_intel() is expected
+    other = "AuthenticAMD" if expected else "GenuineIntel"
+    file.write_text(f"vendor_id : {other}")
+    assert precision._is_by_intel() is not expected
