@@ -50,6 +50,7 @@ def test_a_released_row_reads_as_it_is() -> None:
         ({"conversations": [{"from": "bot", "value": ""}]}, "from 'bot'; need system, human, gpt"),
         ({"task": "\ud83d"}, "task holds half a character"),
         ({"id": None}, "has the id None"),
+        ({"is_spelt": "yes"}, "is_spelt is a str; need true or false"),
         ({"traits": ["x"]}, "traits is a list"),
         ({"traits": {"voice": 3}}, "traits holds a int"),
         ({"places": "here"}, "places is a str"),
@@ -67,11 +68,12 @@ words = st.text(max_size=20)
 turns = st.builds(Turn, st.sampled_from(["system", "user", "assistant"]), words)
 
 
-def test_places_and_moments_read_back() -> None:
+def test_places_moments_and_spelling_read_back() -> None:
     sample = dataclasses.replace(
         sample_of_row(RELEASED),
         places=(Place("red circle", Box(0.1, 0.0, 0.5, 0.4)), Place("all of it")),
         moments=(Moment("a bell", 0.5, 2.0),),
+        is_spelt=True,
     )
     assert sample_of_row(json.loads(json.dumps(row_of_sample(sample)))) == sample
 

@@ -111,6 +111,18 @@ def test_a_prepared_sample_is_the_sample_with_states_for_signals(
     torch.testing.assert_close(sample.audio_states, heard, rtol=1e-3, atol=1e-3)
 
 
+def test_a_spelt_sample_is_learned_letter_by_letter(folder, model, vocabulary, manifest):
+    spelt = dataclasses.replace(manifest[0], is_spelt=True)
+    write_manifest(manifest.folder / "spelt.jsonl", [spelt])
+    sets = {"spelt": read_manifest(manifest.folder / "spelt.jsonl"), "set": manifest}
+    of_letters, of_words = (
+        found[0].sample.labels for found in prepare(sets, folder, model, vocabulary).values()
+    )
+    letters = of_letters[of_letters != -100].tolist()[:-1]
+    assert [vocabulary.decode([token]) for token in letters] == list("number 0")
+    assert len(letters) > (of_words != -100).sum() - 1
+
+
 def test_a_signal_that_many_samples_share_is_encoded_once(
     folder, model, vocabulary, manifest, monkeypatch
 ):

@@ -3,8 +3,8 @@
 In:  a row {"id", "conversations": [{"from": "human", "value"}, ...], "images": [...], ...}.
 Out: `OmniSample`, and back to the same row.
 `<image>`, `<audio>` and `<video>` in the words say where the media of each list stand, in order.
-Source: released data format (docs/sources.md#data); "task", "answers", "traits", "places" and
-"moments" are ours.
+Source: released data format (docs/sources.md#data); "task", "answers", "is_spelt", "traits",
+"places" and "moments" are ours.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _OWN_KEYS = (
     *_MEDIA_FIELDS,
     "task",
     "answers",
+    "is_spelt",
     "traits",
     "places",
     "moments",
@@ -112,6 +113,11 @@ class OmniSample:
     """What is asked, such as "asr" or "scene_colour"; mixtures and scores go by it."""
     answers: tuple[str, ...] = ()
     """What counts as right for the last turn."""
+    is_spelt: bool = False
+    """Whether what the assistant says is learned letter by letter, a token each.
+
+    Tokens of a picture say letters: whoever copies them need not know which word they spell.
+    """
     traits: Mapping[str, str] = field(default_factory=dict)
     """What the sample was made of, such as {"voice": "hibari", "style": "noto"}: scores by trait,
     and the proof that what is held out stays out."""
@@ -198,6 +204,7 @@ def sample_of_row(row: object) -> OmniSample:
         **{key: _words(_paths(row, key, name), name, key) for key in _MEDIA_FIELDS},
         task=_word(row.get("task", ""), name, "task"),
         answers=_words(row.get("answers"), name, "answers"),
+        is_spelt=_switch(row.get("is_spelt", False), name, "is_spelt"),
         traits=cast("dict[str, str]", traits),
         places=tuple(_place(each, name) for each in _objects(row, "places", name)),
         moments=tuple(_moment(each, name) for each in _objects(row, "moments", name)),
@@ -217,6 +224,8 @@ def row_of_sample(sample: OmniSample) -> Row:
             row[key] = list(getattr(sample, key))
     if sample.task:
         row["task"] = sample.task
+    if sample.is_spelt:
+        row["is_spelt"] = True
     if sample.traits:
         row["traits"] = dict(sorted(sample.traits.items()))
     if sample.places:
@@ -298,6 +307,12 @@ def _words(value: object, name: str, key: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise DataError(f"{name}: {key} is {_kind(value)}; need a list of words")
     return tuple(_word(word, name, key) for word in value)
+
+
+def _switch(value: object, name: str, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise DataError(f"{name}: {key} is {_kind(value)}; need true or false")
+    return value
 
 
 def _word(value: object, name: str, key: str) -> str:

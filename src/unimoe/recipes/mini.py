@@ -166,7 +166,6 @@ _EVERYTHING = {
     "naming": 0.6,
     "scenes": 6.0,
     "ocr": 5.0,
-    "spelling": 3.0,
     "video": 3.5,
     "speech": 1.8,
     "vocabulary": 1.0,

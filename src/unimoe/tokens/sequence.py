@@ -71,6 +71,7 @@ def encode_chat(
     limits: MediaLimits = DEFAULT_LIMITS,
     add_generation_prompt: bool | None = None,
     with_labels: LabelRule | None = None,
+    spells_answers: bool = False,
 ) -> Sample:
     """Read the media of a conversation and lay it out as one sequence.
 
@@ -84,6 +85,7 @@ def encode_chat(
         limits: what is refused before it is decoded.
         add_generation_prompt: end with the opening of an answer. None: when no labels are asked.
         with_labels: mark the tokens to train on, by either rule of `labels`.
+        spells_answers: what the assistant said is a token a letter, not a token a word.
 
     Raises:
         MediaError: a medium cannot be used.
@@ -105,7 +107,8 @@ def encode_chat(
             "the chat template rewrites answers, so it is unknown which of their words to train "
             "on; take a template that prints them whole"
         )
-    tokens = _expanded(_tokenised(prompt.pieces, vocabulary), media, config)
+    tokens = _tokenised(prompt.pieces, vocabulary, spells_answers=spells_answers)
+    tokens = _expanded(tokens, media, config)
     input_ids = torch.tensor(tokens.ids, dtype=torch.int64)
     counts = count_tokens(input_ids, config.special_tokens)
     if len(input_ids) > config.core.max_positions:
@@ -222,13 +225,15 @@ def _audio(config: OmniConfig) -> AudioConfig:
     return config.audio
 
 
-def _tokenised(pieces: Sequence[Piece], vocabulary: Vocabulary) -> _Tokens:
+def _tokenised(pieces: Sequence[Piece], vocabulary: Vocabulary, *, spells_answers: bool) -> _Tokens:
     tokens = _Tokens([], [])
     for piece in pieces:
         if piece.is_control:
             control_id = vocabulary.control_id(piece.text)
             assert control_id is not None  # pieces are cut where one was found
             ids = [control_id]
+        elif piece.is_answer and spells_answers:
+            ids = [token_id for letter in piece.text for token_id in vocabulary.encode(letter)]
         else:
             ids = vocabulary.encode(piece.text)
         tokens.ids.extend(ids)

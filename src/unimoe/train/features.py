@@ -198,7 +198,11 @@ def _laid_out(
         omni = manifest[index]
         name = omni.id
         sample = encode_chat(
-            messages_of(omni, manifest.folder), vocabulary, config, with_labels="assistant"
+            messages_of(omni, manifest.folder),
+            vocabulary,
+            config,
+            with_labels="assistant",
+            spells_answers=omni.is_spelt,
         )
         _require_answer(sample)
         told = [

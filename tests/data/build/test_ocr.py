@@ -83,6 +83,7 @@ def test_the_answer_is_the_text(built: Path) -> None:
     for sample in read_manifest(built / "train.jsonl"):
         assert sample.conversations[-1].text == sample.answers[0]
         assert sample.answers[0].lower() == sample.traits["text"]
+        assert sample.is_spelt
 
 
 def test_words_used_most_come_first() -> None:

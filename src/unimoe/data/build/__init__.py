@@ -19,7 +19,6 @@ SETS = (
     "read_aloud",
     "sounds",
     "text",
-    "spelling",
     "prose",
     "spoken",
     "combined",

@@ -4,7 +4,8 @@ In:  the parts `fonts` and `wordnet` (for words in use).  Out: a data set of 168
 Two families of letters are never learnt from, and no number of the test is in training. The words
 used most are the same ones in all splits, in other pictures. A third of training shows thousands of
 further words, so that words are spelt from their letters and not only known; words of the kind "new
-word", which no other split has, show how well.
+word", which no other split has, show how well. Answers are spelt: a word is learned letter by
+letter, as the tokens of a picture say it, and a number digit by digit.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TASK = "ocr"
 PARTS = ("fonts", "wordnet")
 HELD_OUT_FAMILIES = ("Cabin", "Old Standard TT")
 _NUM_PICTURES: dict[Split, int] = {"train": 18_000, "validation": 150, "test": 600}
-QUESTIONS = (
+_QUESTIONS = (
     "What does it say?",
     "What is written here?",
     "Read the text.",
@@ -130,7 +131,7 @@ def build_ocr(
     typefaces = read_typefaces(sources["fonts"])
     held_out_faces, training_faces = _parted(typefaces, held_out_families)
     texts = (text for gloss in read_glosses(sources["wordnet"]) for text in gloss.spoken_texts)
-    words = parted_words(common_words(texts))
+    words = _parted_words(common_words(texts))
     held_out = {"family": set(held_out_families)}
     with DatasetWriter(folder, TASK, seed, disjoint=["own_text"], held_out=held_out) as writer:
         for split, number in _NUM_PICTURES.items():
@@ -143,7 +144,7 @@ def build_ocr(
                 picture, places = _picture(text, typeface, rng)
                 path = writer.image(key, picture)
                 letters = "held out" if is_new else "training"
-                question = rng.choice(QUESTIONS)
+                question = rng.choice(_QUESTIONS)
                 sample = _sample(key, path, text, typeface.family, letters, question, places)
                 writer.add(split, sample)
         writer.close(_CARD)
@@ -168,14 +169,9 @@ def read_typefaces(folder: Path) -> list[Typeface]:
 
 def common_words(texts: Iterable[str]) -> list[str]:
     """Words of 3 to 6 small letters, those used most often first."""
-    uses = word_uses(texts, shortest=3, longest=6)
+    pattern = re.compile(r"(?<!\S)[a-z]{3,6}(?=[\s,;.]|$)")
+    uses = Counter(word for text in texts for word in pattern.findall(text))
     return sorted(uses, key=lambda word: (-uses[word], word))
-
-
-def word_uses(texts: Iterable[str], *, shortest: int, longest: int) -> Counter[str]:
-    """How often each word of so many small letters occurs."""
-    pattern = re.compile(rf"(?<!\S)[a-z]{{{shortest},{longest}}}(?=[\s,;.]|$)")
-    return Counter(word for text in texts for word in pattern.findall(text))
 
 
 def split_of_number(number: str, seed: int = 0) -> Split:
@@ -183,7 +179,7 @@ def split_of_number(number: str, seed: int = 0) -> Split:
     return split_of(f"ocr {number}", seed, _RATIOS)
 
 
-def parted_words(words: Sequence[str]) -> Words:
+def _parted_words(words: Sequence[str]) -> Words:
     """The words used most, those used most after them, and as many of the rest as there are.
 
     Raises:
@@ -222,17 +218,17 @@ def _choose(typefaces: Sequence[Typeface], rng: random.Random) -> Typeface:
 
 def _draw_text(split: Split, words: Words, seed: int, rng: random.Random) -> Text:
     if split == "test" and rng.random() < _NEW_SHARE:
-        return Text((cased(rng.choice(words.new), rng),), "new word")
+        return Text((_cased(rng.choice(words.new), rng),), "new word")
     if split == "train" and rng.random() < _FURTHER_SHARE:
-        return Text((cased(rng.choice(words.further), rng),), "further word")
+        return Text((_cased(rng.choice(words.further), rng),), "further word")
     make = rng.random()
     if make < 0.6:
-        return Text((cased(rng.choice(words.known), rng),), "word")
+        return Text((_cased(rng.choice(words.known), rng),), "word")
     if make < 0.85:
         return Text((_number(split, seed, rng),), "number")
     if make < 0.95:
         case = rng.randrange(2**32)
-        pair = [cased(word, random.Random(case)) for word in rng.sample(words.known, 2)]
+        pair = [_cased(word, random.Random(case)) for word in rng.sample(words.known, 2)]
         return Text(tuple(pair), "two")
     return Text((_number(split, seed, rng), _number(split, seed, rng)), "two")
 
@@ -245,8 +241,7 @@ def _number(split: Split, seed: int, rng: random.Random) -> str:
             return number
 
 
-def cased(word: str, rng: random.Random) -> str:
-    """In small letters, or with a capital, or in capitals."""
+def _cased(word: str, rng: random.Random) -> str:
     return rng.choice((str.lower, str.lower, str.lower, str.capitalize, str.upper))(word)
 
 
@@ -338,6 +333,7 @@ def _sample(
         images=(path,),
         task=TASK,
         answers=(text.words,),
+        is_spelt=True,
         traits={
             "kind": text.kind,
             "text": text.words.lower(),
