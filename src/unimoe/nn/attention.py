@@ -53,11 +53,12 @@ def attention_pattern(
     num_new: int,
     num_stored: int,
     device: torch.device,
-) -> Bool[Tensor, "batch 1 new total"] | None:
+) -> Bool[Tensor, "#batch 1 new total"] | None:
     """Who sees whom; None where plain causal attention says it all.
 
-    A token sees itself and earlier tokens of the same number. Padding (0) sees padding, so no row
-    is empty. Two samples and one padding token in a row, 1 = seen:
+    One pattern stands for all rows that see alike. A token sees itself and earlier tokens of the
+    same number. Padding (0) sees padding, so no row is empty. Two samples and one padding token in
+    a row, 1 = seen:
 
         attention_mask  1 1 2 2 0
                         1 . . . .
