@@ -41,9 +41,9 @@ SHARES = {
     "edges": 0.5,
     "depth": 0.4,
     "derain": 0.6,
-    "denoise": 0.6,
-    "deblur": 0.6,
-    "enlarge": 0.6,
+    "denoise": 1.2,
+    "deblur": 1.2,
+    "enlarge": 1.2,
 }
 """What words alone say is hardest to learn."""
 PAINTER_OF_MINI = PainterConfig(

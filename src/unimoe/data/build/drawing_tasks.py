@@ -91,7 +91,9 @@ _COPIES_OF_SCENE = 6
 _LIGHT = ((255, 255, 255), (240, 236, 220), (222, 236, 248), (226, 244, 226), (246, 226, 236))
 _RELATIONS = 2400
 _NUM_EACH: dict[Split, int] = {"train": 400, "validation": 20, "test": 60}
-"""Of every kind of edit and repair, of depths, and of restyled and edge-drawn things."""
+"""Of every kind of edit, of depths, and of restyled and edge-drawn things."""
+_NUM_REPAIRS: dict[Split, int] = {"train": 1600, "test": 60}
+"""Of every kind. Their prompts are few and soon read; what they lack is pictures."""
 _STYLED_RATIOS = SplitRatios(train=0.95, validation=0.02, test=0.03)
 _WORDS_RATIOS = SplitRatios(train=0.88, validation=0.02, test=0.10)
 
@@ -146,7 +148,10 @@ def build_drawing_tasks(
 ) -> None:
     """Build the data set from unpacked parts, by part name."""
     things = _Things(sources, round(1 / scale))
-    numbers = {split: max(2, round(number * scale)) for split, number in _NUM_EACH.items()}
+    numbers, repairs = (
+        {split: max(2, round(number * scale)) for split, number in counts.items()}
+        for counts in (_NUM_EACH, _NUM_REPAIRS)
+    )
     with DatasetWriter(
         folder,
         TASK,
@@ -159,7 +164,8 @@ def build_drawing_tasks(
         _write(writer, _scenes(seed, scale))
         _write(writer, _edits(numbers, seed))
         _write(writer, _depths(numbers, seed))
-        _write(writer, _from_drawings(things, numbers, seed))
+        of_task = dict.fromkeys(DEGRADATIONS, repairs) | {"edges": numbers}
+        _write(writer, _from_drawings(things, of_task, seed))
         _write(writer, _restyled(things, seed))
         writer.close(_CARD)
 
@@ -333,7 +339,7 @@ def _depths(numbers: Mapping[Split, int], seed: int) -> _Made:
             )
 
 
-def _from_drawings(things: _Things, numbers: Mapping[Split, int], seed: int) -> _Made:
+def _from_drawings(things: _Things, numbers: Mapping[str, Mapping[Split, int]], seed: int) -> _Made:
     """Repairs and edges: of training drawings, and in the test of styles held out."""
     train: _Drawn = [
         (style, concept, picture)
@@ -342,10 +348,10 @@ def _from_drawings(things: _Things, numbers: Mapping[Split, int], seed: int) -> 
     ]
     held_out = things.drawn_in(HELD_OUT_STYLES)
     splits: tuple[tuple[Split, _Drawn], ...] = (("train", train), ("test", held_out))
-    for task in (*DEGRADATIONS, "edges"):
+    for task, of_task in numbers.items():
         for split, drawn in splits:
             rng = random.Random(f"{seed} {task} {split}")
-            chosen = rng.sample(drawn, min(numbers[split], len(drawn)))
+            chosen = rng.sample(drawn, min(of_task[split], len(drawn)))
             for index, each in enumerate(chosen):
                 yield split, _repair(task, index, *each, rng)
 
