@@ -25,6 +25,13 @@ def drawn(seen: Tensor) -> list[str]:
     return ["".join("x" if value else "." for value in row) for row in seen[0, 0].tolist()]
 
 
+def test_rows_that_see_alike_share_one_pattern_behind_what_is_stored() -> None:
+    seen = pattern([[1, 1, 1]] * 2, num_new=2, num_stored=1)
+    assert seen is not None
+    assert len(seen) == 1
+    assert drawn(seen) == ["xx.", "xxx"]
+
+
 def test_two_samples_of_a_row_do_not_see_each_other() -> None:
     assert drawn(pattern([[1, 1, 2, 2, 0]], 5)) == [
         "x....",

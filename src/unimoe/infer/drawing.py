@@ -26,7 +26,6 @@ from unimoe.heads.head_files import read_head
 from unimoe.heads.painter import PAINTER, Painter, Picture
 from unimoe.media.image import ImageSource, load_image
 from unimoe.model.omni import OmniModel
-from unimoe.nn.cache import KVCache
 from unimoe.tokens.message import message
 from unimoe.tokens.sequence import encode_chat
 from unimoe.tokens.vocabulary import Vocabulary
@@ -80,37 +79,19 @@ def drawing_ids(
 def drawing_states(
     prompts: Sequence[Int64[Tensor, " _"]], model: OmniModel, num_image_states: int
 ) -> Float[Tensor, "prompts places hidden"]:
-    """States of [TASK] and [IMG] after the final norm, float32; one prompt or more.
-
-    What all prompts begin with, such as the frame of a chat, is read once.
-    """
+    """States of [TASK] and [IMG] after the final norm, float32; one prompt or more."""
     places, longest = 1 + num_image_states, max(map(len, prompts))
-    alike = _num_alike(prompts, longest=min(map(len, prompts)) - places)
     ids = torch.full((len(prompts), longest), model.config.special_tokens.pad)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt)] = prompt
         mask[row, : len(prompt)] = 1
-    ids, mask = ids.to(model.device), mask.to(model.device)
-    cache = KVCache(model.config.core.num_layers, max_length=longest)
-    if alike:
-        model(ids[:1, :alike], cache=cache, logits_rows=0)
-        cache.keep_rows(torch.zeros(len(prompts), dtype=torch.int64))
-    positions = torch.arange(alike, longest, device=model.device).expand(3, len(prompts), -1)
-    output = model(
-        ids[:, alike:], attention_mask=mask, position_ids=positions, cache=cache, logits_rows=0
-    )
+    output = model(ids.to(model.device), attention_mask=mask.to(model.device), logits_rows=0)
     hidden = output.hidden_states.float()
-    ends = (len(prompt) - alike for prompt in prompts)
-    return torch.stack([row[end - places : end] for row, end in zip(hidden, ends, strict=True)])
-
-
-def _num_alike(prompts: Sequence[Int64[Tensor, " _"]], *, longest: int) -> int:
-    """How many tokens all begin with, at most so many; none of a single prompt."""
-    if len(prompts) == 1:
-        return 0
-    begun = torch.stack([prompt[:longest] for prompt in prompts])
-    return int((begun == begun[0]).all(0).cumprod(0).sum())
+    ends = (
+        row[len(prompt) - places : len(prompt)] for row, prompt in zip(hidden, prompts, strict=True)
+    )
+    return torch.stack(list(ends))
 
 
 def source_picture(image: ImageSource, side: int) -> Picture:
