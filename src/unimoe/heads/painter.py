@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -192,15 +191,16 @@ class Painter(nn.Module):
         )
         asked = self.read(self.normalised(torch.cat([task_states, image_states])[None]))
         given = self.blank_source(1) if source is None else self._latents(source)
-        states = partial(
-            draw_latents,
+        states = draw_latents(
             self.dit,
             asked.features,
             asked.draft if source is None else given,
             seeds=[seed],
+            guidance=guidance,
             unprompted_source=given,
+            method=method,
         )
-        for step, state in enumerate(states(guidance=guidance, method=method)):
+        for step, state in enumerate(states):
             latents = state
             yield ImageProgress(step, steps)
         drawn = self._picture(latents)

@@ -45,7 +45,7 @@ SHARES = {
     "deblur": 1.2,
     "enlarge": 1.2,
 }
-"""What words alone say is hardest to learn."""
+"""What words alone say is hardest to learn; of repairs, rain is the easiest."""
 PAINTER_OF_MINI = PainterConfig(
     vae=VAEConfig(),
     dit=DiTConfig(

@@ -91,7 +91,7 @@ _COPIES_OF_SCENE = 6
 _LIGHT = ((255, 255, 255), (240, 236, 220), (222, 236, 248), (226, 244, 226), (246, 226, 236))
 _RELATIONS = 2400
 _NUM_EACH: dict[Split, int] = {"train": 400, "validation": 20, "test": 60}
-"""Of every kind of edit, of depths, and of restyled and edge-drawn things."""
+"""Of every kind of edit, of depths, and of edge-drawn things."""
 _NUM_REPAIRS: dict[Split, int] = {"train": 1600, "test": 60}
 """Of every kind. Their prompts are few and soon read; what they lack is pictures."""
 _STYLED_RATIOS = SplitRatios(train=0.95, validation=0.02, test=0.03)
