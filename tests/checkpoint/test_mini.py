@@ -45,6 +45,24 @@ def installation(tmp_path, monkeypatch):
     return mixture, package / "mini"
 
 
+def test_a_base_that_other_code_wrote_is_not_taken(tmp_path, monkeypatch):
+    code, written = tmp_path / "code.py", []
+    monkeypatch.setenv("UNIMOE_CACHE", str(tmp_path))
+    monkeypatch.setattr(mini, "_WRITTEN_BY", (code,))
+
+    def write_base(directory, *, offline):
+        directory.mkdir(parents=True)
+        written.append(code.read_text())
+
+    monkeypatch.setattr(mini, "write_base", write_base)
+    found = []
+    for text in ("1", "1", "2", "1"):
+        code.write_text(text)
+        found.append(mini.base_directory())
+    assert written == ["1", "2"]
+    assert found[0] == found[1] == found[3] != found[2]
+
+
 def test_what_was_trained_comes_back_on_its_base(installation):
     mixture, _ = installation
     directory = mini_directory()

@@ -28,9 +28,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
+from unimoe.checkpoint import mini_writer
 from unimoe.checkpoint.directory import open_checkpoint
 from unimoe.checkpoint.gguf import GGUFFile
-from unimoe.checkpoint.mini_writer import writer_tensors
 from unimoe.checkpoint.packed import read_packed, write_packed
 from unimoe.checkpoint.weights import copy_companions, load_model, new_directory, save_model
 from unimoe.config import (
@@ -75,6 +75,8 @@ _BEGIN_AT_ZERO = ("query_tokens", "colours.weight", "_detail.weight", ".qkv_out"
 HEADS = ("talker", "codec", "painter")
 """Names of the files of heads (`heads/head_files.py`), where there are any."""
 PARTS_OF_MINI = ("smollm2", "dinov2-small", "whisper-tiny-en")
+_WRITTEN_BY = (Path(__file__), Path(mini_writer.__file__))
+"""Whose code says what becomes of the parts: a base that other code wrote is not taken for ours."""
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -190,7 +192,8 @@ def base_directory(*, offline: bool = False) -> Path:
         PartsError: a part cannot be had.
     """
     parts = [part(name) for name in PARTS_OF_MINI]
-    made_of = ([each.key for each in parts], to_dict(mini_config()))
+    code = [path.read_bytes() for path in _WRITTEN_BY]
+    made_of = ([each.key for each in parts], to_dict(mini_config()), code)
     key = hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
     directory = cache_directory() / "models" / f"mini-base-{key}"
     if not directory.exists():
@@ -304,7 +307,7 @@ def write_base(directory: Path, *, offline: bool = False) -> None:
         Tokenizer.from_file(str(next(folder.rglob("tokenizer.json"))))
         for folder in (audio, directory)
     )
-    written = writer_tensors(weights, whisper, core, config.audio)
+    written = mini_writer.writer_tensors(weights, whisper, core, config.audio)
     given |= {f"audio.writer.{name}": values for name, values in written.items()}
     generator = torch.Generator().manual_seed(0)
 
