@@ -28,6 +28,7 @@ from unimoe.recipes.mini import (
     mini_stages,
 )
 from unimoe.recipes.tiny import tiny_config
+from unimoe.train.align import blank_token
 from unimoe.train.loop import TRAINED_NAME
 from unimoe.train.plan import Plan
 from unimoe.train.stages import apply_trained
@@ -77,6 +78,24 @@ def test_later_stages_say_the_words_that_alignment_told(
     for name in ("vision", "audio"):
         words = later.get_submodule(f"{name}.words")
         assert (words.token_ids.tolist() == [40, 42]) == (name == encoder)
+
+
+@pytest.mark.parametrize(("has_former", "spoken"), [(True, [40, 42]), (False, [])])
+def test_alignment_of_a_former_run_unlearns_no_word(
+    has_former: bool, spoken: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config()
+    assert config.vision is not None
+    vision = dataclasses.replace(config.vision, speaks_words=True)
+    model = OmniModel(dataclasses.replace(config, vision=vision))
+    _words_of(model, "vision").limit_to([40, 42])
+    if has_former:
+        write_packed({}, tmp_path / "former.safetensors")
+    monkeypatch.setattr(mini, "_sets", lambda model, names, split: {})
+    plan = STAGES["pictures"].plan
+    mini._stage("", plan, lambda runs: model, aligns="vision").material(plan, tmp_path)
+    blank = blank_token(config.special_tokens)
+    assert _words_of(model, "vision").token_ids.tolist() == sorted([*spoken, blank])
 
 
 def test_a_mixture_goes_on_from_a_former_one_unless_routers_were_aimed_anew(

@@ -140,7 +140,7 @@ def test_an_encoder_that_speaks_no_words_cannot_be_aligned() -> None:
         WordAlignment()(OmniModel(tiny_config()), rows([heard([42])]), with_z=False)
 
 
-def test_an_encoder_says_what_is_told_and_the_placeholder(model: OmniModel) -> None:
+def test_an_encoder_says_what_is_told_what_it_knew_and_the_placeholder(model: OmniModel) -> None:
     class One:
         lengths = (24,)
 
@@ -148,9 +148,12 @@ def test_an_encoder_says_what_is_told_and_the_placeholder(model: OmniModel) -> N
             return shown(Told([1], [44]))
 
     assert model.vision is not None
-    assert model.vision.words is not None
-    let_speak(model.vision.words, [One()], model.config.special_tokens)
-    assert model.vision.words.token_ids.tolist() == [44, AUDIO_PAD]
+    words = model.vision.words
+    assert words is not None
+    let_speak(words, [One()], model.config.special_tokens)
+    assert words.token_ids.tolist() == [44, AUDIO_PAD]
+    let_speak(words, [One()], model.config.special_tokens, known=[41])
+    assert words.token_ids.tolist() == [41, 44, AUDIO_PAD]
 
 
 def test_rows_without_audio_are_refused(model: OmniModel) -> None:

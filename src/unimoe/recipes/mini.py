@@ -219,7 +219,9 @@ def _stage(
         if aligns is not None:
             objective = WordAlignment()
             all_sets = (*sources.values(), *validation.values())
-            let_speak(_words_of(model, aligns), all_sets, model.config.special_tokens)
+            words = _words_of(model, aligns)
+            known = words.token_ids.tolist() if _has_former(runs) else ()
+            let_speak(words, all_sets, model.config.special_tokens, known=known)
         _keep_precise(model, plan.learns)
         return Material(model=model, sources=sources, validation=validation, objective=objective)
 

@@ -323,9 +323,15 @@ def blank_token(special: SpecialTokens) -> int:
     return blank
 
 
-def let_speak(words: SoftWords, sources: Iterable[SampleSource], special: SpecialTokens) -> None:
-    """Let an encoder say what is told or said in these samples, and nothing else."""
-    words.limit_to({blank_token(special), *words_said(sources)})
+def let_speak(
+    words: SoftWords,
+    sources: Iterable[SampleSource],
+    special: SpecialTokens,
+    *,
+    known: Iterable[int] = (),
+) -> None:
+    """Let an encoder say what is told or said in these samples, what it knew, and nothing else."""
+    words.limit_to({blank_token(special), *known, *words_said(sources)})
 
 
 def words_said(sources: Iterable[SampleSource]) -> set[int]:
