@@ -10,8 +10,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from unimoe import cli
-from unimoe.checkpoint.weights import load_model
+from unimoe.checkpoint import mini
+from unimoe.checkpoint.weights import load_model, save_model
 from unimoe.cli import talk
+from unimoe.config import MoEConfig
 from unimoe.data.leaks import find_leaks
 from unimoe.demo import TOUR
 from unimoe.errors import CheckpointError, MediaError, RequestError, UnimoeError
@@ -20,8 +22,10 @@ from unimoe.heads.speaker import write_speaker
 from unimoe.infer.drawing import draw, painter_in
 from unimoe.infer.session import OmniInference
 from unimoe.model.omni import OmniModel
+from unimoe.model.specialists import with_deltas
+from unimoe.nn.precision import product_dtype
 from unimoe.recipes import mini_drawing
-from unimoe.recipes.drawing import Reader
+from unimoe.recipes.tiny import tiny_config
 from unimoe.recipes.tiny_drawing import tiny_drawing
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.journal import read_journal
@@ -170,26 +174,41 @@ def test_a_former_painter_first_reads_what_its_own_core_said(
     assert torch.allclose(before["draft.out.weight"], after["draft.out.weight"], atol=1e-2)
 
 
-@pytest.mark.parametrize(
-    ("tensors", "told"),
-    [
-        ({"vision.x": torch.zeros(2)}, "holds no core"),
-        ({"core.layers.0.x": torch.zeros(2)}, "has no place in mini's core"),
-    ],
-)
-def test_a_former_core_of_another_kind_is_refused(
-    model: OmniModel,
-    vocabulary: Vocabulary,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    tensors: dict[str, torch.Tensor],
-    told: str,
-) -> None:
-    monkeypatch.setattr(mini_drawing, "_reader", lambda: Reader(model, vocabulary))
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of the parts of mini, dense and in bf16."""
+    config = tiny_config()
+    core = dataclasses.replace(config.core, moe=None, attention_delta_rank=2)
+    dense = OmniModel(dataclasses.replace(config, core=core)).to(torch.bfloat16)
+    save_model(dense, tmp_path / "base")
+    monkeypatch.setattr(mini, "base_directory", lambda: tmp_path / "base")
+    return tmp_path / "base"
+
+
+def test_the_former_core_is_as_mini_was_put_together_of_it(base: Path, tmp_path: Path) -> None:
     assert mini_drawing.mini_drawing().former_core(tmp_path) is None
-    (tmp_path / "former").mkdir()
-    save_file(tensors, tmp_path / "former" / "trained.safetensors")
-    with pytest.raises(CheckpointError, match=told):
+    moe = MoEConfig(routed_width=128, shared_width=16, delta_rank=2)
+    trained = with_deltas(load_model(base), moe)
+    for name, parameter in trained.named_parameters():
+        if mini._is_trained(name):
+            torch.nn.init.normal_(parameter)
+    mini.export_trained(trained, tmp_path / "former")
+    save_model(mini.mini_model(tmp_path / "former/trained.safetensors"), tmp_path / "mini")
+
+    former = mini_drawing.mini_drawing().former_core(tmp_path)
+
+    assert former is not None
+    stored = load_model(tmp_path / "mini", dtype=product_dtype("cpu"))
+    named = dict(former.named_parameters())
+    for name, parameter in stored.named_parameters():
+        torch.testing.assert_close(named[name], parameter, rtol=0, atol=0)
+
+
+def test_a_former_core_of_another_kind_is_refused(base: Path, tmp_path: Path) -> None:
+    moe = MoEConfig(routed_width=128, shared_width=16, delta_rank=2)
+    mini.export_trained(with_deltas(load_model(base), moe), tmp_path / "former")
+    save_file({"core.layers.0.x": torch.zeros(2)}, tmp_path / "former" / "trained.safetensors")
+    with pytest.raises(CheckpointError, match="has no place in the model"):
         mini_drawing.mini_drawing().former_core(tmp_path)
 
 

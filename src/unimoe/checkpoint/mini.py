@@ -239,15 +239,31 @@ def mini_directory() -> Path:
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in brought)).hexdigest()[:12]
     directory = base.with_name(f"{base.name.replace('-base', '')}-{digest}")
     if not directory.exists():
-        moe = from_dict(MoEConfig, json.loads(config.read_text("utf-8")))
-        model = with_deltas(load_model(base), moe)
-        _take(model, read_packed(weights), weights)
+        model = mini_model(weights)
         with _whole_or_not_there(directory) as being_written:
             save_model(model, being_written)
             copy_companions(open_checkpoint(base), being_written)
             for path in heads:
                 shutil.copyfile(path, being_written / path.name)
     return directory
+
+
+def mini_model(weights: Path) -> OmniModel:
+    """The parts and what an export of a training puts on them, each in the type it is stored in.
+
+    Args:
+        weights: `trained.safetensors` as `export_trained` wrote it; its `config.json`, or that of
+            mini where it has none, says what experts there are.
+
+    Raises:
+        PartsError: a part cannot be had.
+        CheckpointError: the export is damaged, or of another model.
+    """
+    own, of_mini = weights.with_name("config.json"), Path(str(files("unimoe") / "mini/config.json"))
+    config = (own if own.exists() else of_mini).read_text("utf-8")
+    model = with_deltas(load_model(base_directory()), from_dict(MoEConfig, json.loads(config)))
+    _take(model, read_packed(weights), weights)
+    return model
 
 
 def export_trained(model: OmniModel, directory: Path) -> None:

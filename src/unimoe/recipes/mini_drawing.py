@@ -9,12 +9,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from unimoe.checkpoint.mini import mini_directory
-from unimoe.checkpoint.packed import read_packed
+from unimoe.checkpoint.mini import mini_directory, mini_model
 from unimoe.checkpoint.weights import load_model
 from unimoe.config import DiTConfig, PainterConfig, VAEConfig
 from unimoe.data.manifest import media_file, read_manifest
-from unimoe.errors import CheckpointError
 from unimoe.model.omni import OmniModel
 from unimoe.nn.precision import product_dtype
 from unimoe.parts import cache_directory
@@ -111,21 +109,13 @@ def _former_core(runs: Path) -> OmniModel | None:
     """The mixture of a former export, which lies beside the painter that was taught on it.
 
     Raises:
-        CheckpointError: its core is of another shape, or it has none.
+        CheckpointError: it is no export of a mini.
     """
     path = runs / "former" / "trained.safetensors"
     if not path.exists():
         return None
-    model = _reader().model
-    parameters = dict(model.core.named_parameters(prefix="core"))
-    learned = {name: value for name, value in read_packed(path).items() if name.startswith("core.")}
-    for name, value in learned.items():
-        if name not in parameters or parameters[name].shape != value.shape:
-            raise CheckpointError(f"{path}: {name} {list(value.shape)} has no place in mini's core")
-        parameters[name].data = value.to(parameters[name].dtype)
-    if not learned:
-        raise CheckpointError(f"{path}: holds no core; lay `trained.safetensors` of a mini there")
-    return model
+    # As mini was put together of them: states of prompts are found again by its weights.
+    return mini_model(path).to(product_dtype("cpu")).eval()
 
 
 def _pictures(split: str) -> UInt8[Tensor, "pictures 3 side side"]:
