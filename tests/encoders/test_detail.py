@@ -74,6 +74,17 @@ def test_pixels_stand_beside_every_patch_and_none_beside_the_class_state() -> No
 
 
 @torch.no_grad()
+def test_states_of_pixels_alone_are_those_of_the_tower_without_what_it_says() -> None:
+    torch.manual_seed(0)
+    encoder = VisionEncoder(VISION, hidden_size=48, vocab_size=64).eval()
+    tile = torch.randn(2, 3, 16, 16)
+    expected = encoder.states(tile)
+    assert expected[..., :32].any()
+    expected[..., :32] = 0
+    torch.testing.assert_close(encoder.pixel_states(tile), expected, rtol=0, atol=0)
+
+
+@torch.no_grad()
 def test_detail_is_added_to_windows_and_to_their_tokens() -> None:
     torch.manual_seed(0)
     aligner = VisionEncoder(VISION, hidden_size=48, vocab_size=64).eval().aligner

@@ -1,6 +1,7 @@
 """What the stages of mini may change."""
 
 import dataclasses
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -27,8 +28,10 @@ from unimoe.recipes.mini import (
     mini_moe,
     mini_stages,
 )
+from unimoe.recipes.mini_letters import LetterSamples
 from unimoe.recipes.tiny import tiny_config
 from unimoe.train.align import blank_token
+from unimoe.train.features import PreparedSet
 from unimoe.train.loop import TRAINED_NAME
 from unimoe.train.plan import Plan
 from unimoe.train.stages import apply_trained
@@ -96,6 +99,29 @@ def test_alignment_of_a_former_run_unlearns_no_word(
     mini._stage("", plan, lambda runs: model, aligns="vision").material(plan, tmp_path)
     blank = blank_token(config.special_tokens)
     assert _words_of(model, "vision").token_ids.tolist() == sorted([*spoken, blank])
+
+
+def test_letters_of_an_alignment_are_drawn_and_belong_to_no_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config()
+    assert config.vision is not None
+    vision = dataclasses.replace(config.vision, speaks_words=True)
+    model = OmniModel(dataclasses.replace(config, vision=vision))
+    asked: list[tuple[str, ...]] = []
+
+    def no_sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, PreparedSet]:
+        asked.append(tuple(names))
+        return {}
+
+    drawn = object.__new__(LetterSamples)  # none is drawn
+    drawn.lengths = [9]
+    monkeypatch.setattr(mini, "_sets", no_sets)
+    monkeypatch.setattr(mini, "_letters", lambda model: drawn)
+    plan = dataclasses.replace(STAGES["pictures"].plan, mixture={"ocr": 1.0, "letters": 2.0})
+    made = mini._stage("", plan, lambda runs: model, aligns="vision").material(plan, tmp_path)
+    assert asked == [("ocr",), ("ocr",)]
+    assert made.sources == {"letters": drawn}
 
 
 def test_a_mixture_goes_on_from_a_former_one_unless_routers_were_aimed_anew(

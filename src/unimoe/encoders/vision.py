@@ -67,7 +67,22 @@ class VisionEncoder(nn.Module):
         """
         config = self.config
         is_siglip = config.tower == "siglip"
-        seen = [self._siglip_patches(pixels) if is_siglip else self._dinov2_patches(pixels)]
+        seen = self._siglip_patches(pixels) if is_siglip else self._dinov2_patches(pixels)
+        return self._beside_pixels(seen, pixels)
+
+    def pixel_states(
+        self, pixels: Float[Tensor, "tiles 3 side side"]
+    ) -> Float[Tensor, "tiles states width"]:
+        """States of which the tower says nothing, zeros: what can be had without its work."""
+        shape = (len(pixels), self.config.states_per_tile, self.config.hidden_size)
+        return self._beside_pixels(pixels.new_zeros(shape), pixels)
+
+    def _beside_pixels(
+        self,
+        described: Float[Tensor, "tiles states hidden"],
+        pixels: Float[Tensor, "tiles 3 side side"],
+    ) -> Float[Tensor, "tiles states width"]:
+        config, seen = self.config, [described]
         if config.colour_levels:
             seen.append(self._colours(pixels))
         if config.detail_side:

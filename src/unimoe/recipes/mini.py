@@ -38,18 +38,21 @@ from unimoe.checkpoint.mini import base_directory, export_trained
 from unimoe.checkpoint.packed import read_packed
 from unimoe.checkpoint.weights import load_model
 from unimoe.config import MoEConfig
+from unimoe.data.build.ocr import PARTS, WrittenTexts
 from unimoe.data.manifest import read_manifest
 from unimoe.encoders.soft_words import SoftWords
 from unimoe.errors import CheckpointError
 from unimoe.model.omni import OmniModel
 from unimoe.model.specialists import specialist_moe, take_expert, with_deltas
 from unimoe.nn.precision import product_dtype
-from unimoe.parts import cache_directory
+from unimoe.parts import cache_directory, fetch, part
 from unimoe.recipes.mini_drawing import mini_drawing
+from unimoe.recipes.mini_letters import LetterSamples
 from unimoe.recipes.mini_routing import ROW_LENGTH, Teaching, aim_at_modalities
 from unimoe.recipes.mini_speech import mini_speech
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.align import WordAlignment, let_speak
+from unimoe.train.batches import SampleSource
 from unimoe.train.console import PreparationConsole
 from unimoe.train.features import PreparedSet, prepare, prepared_folder
 from unimoe.train.loop import TRAINED_NAME
@@ -64,7 +67,9 @@ SPECIALISTS = {0: "vision", 1: "speech", 2: "sound"}
 """Routed experts by the stage that makes them; the fourth is the core's own block."""
 
 IMAGES = {"easy_vqa": 1.0, "naming": 2.0, "scenes": 2.0, "ocr": 1.0}
-_PICTURES = {"easy_vqa": 0.5, "naming": 2.0, "scenes": 3.0, "ocr": 3.0}
+_LETTERS = "letters"
+"""In a mixture: pictures of text drawn for it, not a set."""
+_PICTURES = {"easy_vqa": 0.2, "naming": 1.0, "scenes": 1.6, "ocr": 1.2, _LETTERS: 4.0}
 """For alignment: what takes longest to tell apart comes most often."""
 VIDEO = {"video": 1.5}
 TRANSCRIPTS = {"speech": 2.0, "vocabulary": 2.0}
@@ -213,8 +218,9 @@ def _stage(
 ) -> Stage[Plan]:
     def material(plan: Plan, runs: Path) -> Material:
         model = model_of(runs)
-        sources = _sets(model, plan.mixture, "train")
-        validation = _sets(model, plan.mixture, "validation")
+        sets = [name for name in plan.mixture if name != _LETTERS]
+        sources: dict[str, SampleSource] = {**_sets(model, sets, "train")}
+        validation = _sets(model, sets, "validation")
         objective: Objective = forward_loss
         if aligns is not None:
             objective = WordAlignment()
@@ -222,10 +228,19 @@ def _stage(
             words = _words_of(model, aligns)
             known = words.token_ids.tolist() if _has_former(runs) else ()
             let_speak(words, all_sets, model.config.special_tokens, known=known)
+        if _LETTERS in plan.mixture:
+            sources[_LETTERS] = _letters(model)
         _keep_precise(model, plan.learns)
         return Material(model=model, sources=sources, validation=validation, objective=objective)
 
     return Stage(caption=caption, plan=plan, material=material, finish=finish)
+
+
+def _letters(model: OmniModel) -> LetterSamples:
+    assert model.vision is not None
+    vocabulary = Vocabulary.from_directory(base_directory(), model.config.special_tokens)
+    texts = WrittenTexts({name: fetch(part(name)) for name in PARTS})
+    return LetterSamples(texts, model.vision, vocabulary, model.config)
 
 
 def _words_of(model: OmniModel, encoder: Encoder) -> SoftWords:

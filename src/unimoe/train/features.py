@@ -34,6 +34,7 @@ from unimoe.errors import DataError, MediaError, RequestError
 from unimoe.model.omni import OmniModel
 from unimoe.tokens.conversation import messages_of
 from unimoe.tokens.labels import IGNORED
+from unimoe.tokens.message import Message
 from unimoe.tokens.sequence import Sample, encode_chat
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.batches import Told
@@ -47,6 +48,7 @@ __all__ = [
     "PreparedSet",
     "Progress",
     "StateStore",
+    "lay_out",
     "prepare",
     "prepared_folder",
 ]
@@ -197,21 +199,37 @@ def _laid_out(
     try:
         omni = manifest[index]
         name = omni.id
-        sample = encode_chat(
-            messages_of(omni, manifest.folder),
-            vocabulary,
-            config,
-            with_labels="assistant",
-            spells_answers=omni.is_spelt,
-        )
-        _require_answer(sample)
-        told = [
-            Told(positions, _tokens_told(words, vocabulary), is_once)
-            for positions, words, is_once in told_of(omni, sample, config)
-        ]
+        messages = messages_of(omni, manifest.folder)
+        return _Laid(omni, *lay_out(omni, messages, vocabulary, config))
     except (DataError, MediaError, RequestError) as error:
         return {"id": name, "bad": str(error)}
-    return _Laid(omni, sample, told)
+
+
+def lay_out(
+    omni: OmniSample, messages: Sequence[Message], vocabulary: Vocabulary, config: OmniConfig
+) -> tuple[Sample, list[Told]]:
+    """A sample as a sequence with labels, its media not yet encoded, and what is told of them.
+
+    Args:
+        omni: the sample.
+        messages: its conversation, with its media.
+        vocabulary: of the model's directory.
+        config: of the model.
+
+    Raises:
+        DataError: it has no answer to learn from, or moments beside videos.
+        MediaError: a medium cannot be used.
+        RequestError: the model has no encoder for a medium, or takes no sequence as long.
+    """
+    sample = encode_chat(
+        messages, vocabulary, config, with_labels="assistant", spells_answers=omni.is_spelt
+    )
+    _require_answer(sample)
+    told = [
+        Told(positions, _tokens_told(words, vocabulary), is_once)
+        for positions, words, is_once in told_of(omni, sample, config)
+    ]
+    return sample, told
 
 
 def _tokens_told(words: str, vocabulary: Vocabulary) -> list[int]:

@@ -1,14 +1,16 @@
+import dataclasses
 import random
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+from PIL import Image
 
 from unimoe.data import read_manifest
 from unimoe.data.build import ocr
 from unimoe.data.build.canvas import SIDE
-from unimoe.data.build.ocr import build_ocr, common_words, split_of_number
+from unimoe.data.build.ocr import WrittenTexts, build_ocr, common_words, split_of_number
 from unimoe.data.sample import Place
 from unimoe.errors import DataError
 
@@ -124,3 +126,27 @@ def test_a_letter_is_where_it_is_told_to_be(tmp_path: Path, seed: int) -> None:
         assert place.words == {1: "x", 4: "z"}[places.index(place)]
         assert abs(middle[0] - place.box.left) < 0.02
         assert abs(middle[1] - place.box.top) < 0.07
+
+
+def test_a_picture_beyond_the_set_is_the_same_whenever_it_is_drawn(tmp_path: Path) -> None:
+    texts = WrittenTexts(_sources(tmp_path), held_out_families=_HELD_OUT)
+    picture, sample = texts.draw("train", 10**6)
+    again, same = texts.draw("train", 10**6)
+    other, _ = texts.draw("train", 10**6 + 1)
+
+    assert picture.tobytes() == again.tobytes() != other.tobytes()
+    assert sample == same
+    assert sample.answers == (texts.text("train", 10**6).words,)
+    assert "".join(place.words for place in sample.places) == sample.answers[0].replace(" ", "")
+
+
+def test_pictures_of_the_set_are_those_drawn_alone(tmp_path: Path) -> None:
+    sources = _sources(tmp_path)
+    build_ocr(sources, tmp_path / "set", scale=0.02, held_out_families=_HELD_OUT)
+    texts = WrittenTexts(sources, held_out_families=_HELD_OUT)
+    stored = read_manifest(tmp_path / "set" / "test.jsonl")
+    for index in range(4):
+        picture, sample = texts.draw("test", index)
+        assert dataclasses.replace(sample, images=stored[index].images) == stored[index]
+        with Image.open(tmp_path / "set" / stored[index].images[0]) as image:
+            assert image.tobytes() == picture.tobytes()

@@ -10,6 +10,7 @@ letter, as the tokens of a picture say it, and a number digit by digit.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 from collections import Counter
@@ -50,6 +51,8 @@ _LETTER_PIXELS = 64
 _NEW_SHARE = 0.15
 _FURTHER_SHARE = 0.35
 _MOST_DIGITS = 4
+_UNDRAWN = "text.png"
+"""A picture that stands nowhere."""
 
 _CARD = DataCard(
     subject="One of 300 common words of 3 to 6 letters, a number, or two of these, in one of "
@@ -128,26 +131,60 @@ def build_ocr(
     Raises:
         DataError: a held-out family is not among the fonts, or they are all that there is.
     """
-    typefaces = read_typefaces(sources["fonts"])
-    held_out_faces, training_faces = _parted(typefaces, held_out_families)
-    texts = (text for gloss in read_glosses(sources["wordnet"]) for text in gloss.spoken_texts)
-    words = _parted_words(common_words(texts))
+    texts = WrittenTexts(sources, seed=seed, held_out_families=held_out_families)
     held_out = {"family": set(held_out_families)}
     with DatasetWriter(folder, TASK, seed, disjoint=["own_text"], held_out=held_out) as writer:
         for split, number in _NUM_PICTURES.items():
             for index in range(max(2, round(number * scale))):
-                key = f"{split} {index}"
-                rng = random.Random(f"{seed} {TASK} {key}")
-                is_new = split == "test" and index % 2 == 1
-                typeface = _choose(held_out_faces if is_new else training_faces, rng)
-                text = _draw_text(split, words, seed, rng)
-                picture, places = _picture(text, typeface, rng)
-                path = writer.image(key, picture)
-                letters = "held out" if is_new else "training"
-                question = rng.choice(_QUESTIONS)
-                sample = _sample(key, path, text, typeface.family, letters, question, places)
-                writer.add(split, sample)
+                picture, sample = texts.draw(split, index)
+                path = writer.image(f"{split} {index}", picture)
+                writer.add(split, dataclasses.replace(sample, images=(path,)))
         writer.close(_CARD)
+
+
+class WrittenTexts:
+    """Pictures of text without end; that of a number is the same whenever it is drawn."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Path],
+        *,
+        seed: int = 0,
+        held_out_families: tuple[str, ...] = HELD_OUT_FAMILIES,
+    ) -> None:
+        """Read letters and words from unpacked parts, by part name.
+
+        Raises:
+            DataError: a held-out family is not among the fonts, or they are all that there is.
+        """
+        self._seed = seed
+        typefaces = read_typefaces(sources["fonts"])
+        self._held_out, self._learned = _parted(typefaces, held_out_families)
+        texts = (text for gloss in read_glosses(sources["wordnet"]) for text in gloss.spoken_texts)
+        self._words = _parted_words(common_words(texts))
+
+    def text(self, split: Split, index: int) -> Text:
+        """What is written in a picture."""
+        return self._begin(split, index)[1]
+
+    def draw(self, split: Split, index: int) -> tuple[Image.Image, OmniSample]:
+        """A picture, 168 pixels a side, and what is asked of it; of where it will stand nothing."""
+        typeface, text, rng = self._begin(split, index)
+        picture, places = _picture(text, typeface, rng)
+        letters = "held out" if self._is_new(split, index) else "training"
+        key, question = f"{split} {index}", rng.choice(_QUESTIONS)
+        return picture, _sample(key, text, typeface.family, letters, question, places)
+
+    def _begin(self, split: Split, index: int) -> tuple[Typeface, Text, random.Random]:
+        rng = random.Random(f"{self._seed} {TASK} {split} {index}")
+        faces = self._held_out if self._is_new(split, index) else self._learned
+        typeface = _choose(faces, rng)
+        return typeface, _draw_text(split, self._words, self._seed, rng), rng
+
+    @staticmethod
+    def _is_new(split: Split, index: int) -> bool:
+        """Half of the test is in letters never learnt from."""
+        return split == "test" and index % 2 == 1
 
 
 def read_typefaces(folder: Path) -> list[Typeface]:
@@ -319,7 +356,6 @@ def _middles(
 
 def _sample(
     key: str,
-    path: str,
     text: Text,
     family: str,
     letters: str,
@@ -330,7 +366,7 @@ def _sample(
     return OmniSample(
         id=f"{TASK} {key}",
         conversations=turns_of(asked, "image"),
-        images=(path,),
+        images=(_UNDRAWN,),
         task=TASK,
         answers=(text.words,),
         is_spelt=True,

@@ -1,0 +1,77 @@
+"""Pictures of text drawn as they are asked for."""
+
+import random
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from unimoe.checkpoint.weights import load_model
+from unimoe.data.build import ocr
+from unimoe.data.build.ocr import WrittenTexts
+from unimoe.recipes import mini_letters
+from unimoe.recipes.mini_letters import LetterSamples
+from unimoe.tokens.vocabulary import Vocabulary
+from unimoe.train.batches import SampleSource
+
+_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> WrittenTexts:
+    """Of two families, one of them held out, and 450 made-up words."""
+    root = tmp_path_factory.mktemp("parts")
+    wordnet = root / "wordnet" / "usr/share/wordnet"
+    for folder in (root / "fonts", wordnet):
+        folder.mkdir(parents=True)
+    for name in ("DejaVuSans.ttf", "DejaVuSerif.ttf"):
+        (root / "fonts" / name).write_bytes((_FONTS / name).read_bytes())
+    rng = random.Random(0)
+    words = " ".join("".join(rng.choices("abcdefgh", k=6)) for _ in range(450))
+    for name in ("noun", "verb", "adj", "adv"):
+        (wordnet / f"data.{name}").write_text(f"00000001 03 n 01 thing 0 000 | {words}\n" * 5)
+    sources = {"fonts": root / "fonts", "wordnet": root / "wordnet"}
+    return WrittenTexts(sources, held_out_families=("DejaVu Serif",))
+
+
+@pytest.fixture(scope="module")
+def letters(tiny_directory: Path, texts: WrittenTexts) -> LetterSamples:
+    model = load_model(tiny_directory)
+    assert model.vision is not None
+    vocabulary = Vocabulary.from_directory(tiny_directory, model.config.special_tokens)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mini_letters, "_NUM_PICTURES", 40)
+        return LetterSamples(texts, model.vision, vocabulary, model.config)
+
+
+def test_lengths_are_those_of_the_samples(letters: LetterSamples) -> None:
+    assert isinstance(letters, SampleSource)
+    found = [len(letters[index].sample.input_ids) for index in range(40)]
+    assert found == letters.lengths
+    assert len(set(found)) > 1
+
+
+def test_the_answer_and_its_letters_are_told_and_the_tower_says_nothing(
+    letters: LetterSamples, texts: WrittenTexts, tiny_directory: Path
+) -> None:
+    vocabulary = Vocabulary.from_directory(
+        tiny_directory, load_model(tiny_directory).config.special_tokens
+    )
+    for index in range(8):
+        entry, words = letters[index], texts.text("train", mini_letters.FIRST + index).words
+        shown = words.replace(" ", "")
+        assert [told.is_once for told in entry.told] == [True] * len(shown)
+        assert [told.token_ids for told in entry.told] == [
+            vocabulary.encode(f" {x}")[-1:] for x in shown
+        ]
+        labels = entry.sample.labels
+        assert labels is not None
+        assert vocabulary.decode(labels[labels >= 0].tolist()).startswith(words)
+        assert entry.sample.pixel_values is None
+        assert entry.sample.image_states is not None
+        assert not entry.sample.image_states.any()
+        assert not entry.sample.image_states.is_inference()
+
+
+def test_pictures_are_none_of_the_data_set() -> None:
+    assert max(ocr._NUM_PICTURES.values()) <= mini_letters.FIRST
