@@ -1,6 +1,7 @@
 """Pictures of text drawn as they are asked for."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -40,13 +41,13 @@ def letters(tiny_directory: Path, texts: WrittenTexts) -> LetterSamples:
     assert model.vision is not None
     vocabulary = Vocabulary.from_directory(tiny_directory, model.config.special_tokens)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini_letters, "_NUM_PICTURES", 40)
+        patch.setattr(mini_letters, "_NUM_PICTURES", 60)
         return LetterSamples(texts, model.vision, vocabulary, model.config)
 
 
 def test_lengths_are_those_of_the_samples(letters: LetterSamples) -> None:
     assert isinstance(letters, SampleSource)
-    found = [len(letters[index].sample.input_ids) for index in range(40)]
+    found = [len(letters[index].sample.input_ids) for index in range(len(letters.lengths))]
     assert found == letters.lengths
     assert len(set(found)) > 1
 
@@ -58,7 +59,7 @@ def test_the_answer_and_its_letters_are_told_and_the_tower_says_nothing(
         tiny_directory, load_model(tiny_directory).config.special_tokens
     )
     for index in range(8):
-        entry, words = letters[index], texts.text("train", mini_letters.FIRST + index).words
+        entry, words = letters[index], texts.text("train", letters._numbers[index]).words
         shown = words.replace(" ", "")
         assert [told.is_once for told in entry.told] == [True] * len(shown)
         assert [told.token_ids for told in entry.told] == [
@@ -75,3 +76,13 @@ def test_the_answer_and_its_letters_are_told_and_the_tower_says_nothing(
 
 def test_pictures_are_none_of_the_data_set() -> None:
     assert max(ocr._NUM_PICTURES.values()) <= mini_letters.FIRST
+
+
+def test_two_lines_come_more_often_than_in_the_set(
+    letters: LetterSamples, texts: WrittenTexts
+) -> None:
+    def share(numbers: Sequence[int]) -> float:
+        return sum(len(texts.text("train", n).lines) == 2 for n in numbers) / len(numbers)
+
+    assert min(letters._numbers) >= mini_letters.FIRST
+    assert share(letters._numbers) > 1.5 * share(range(letters._numbers[-1])[-1000:])
