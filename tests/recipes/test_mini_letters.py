@@ -1,11 +1,10 @@
 """Pictures of text drawn as they are asked for."""
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import pytest
+from data.made_texts import HELD_OUT, text_sources
 
 from unimoe.checkpoint.weights import load_model
 from unimoe.data.build import ocr
@@ -15,24 +14,10 @@ from unimoe.recipes.mini_letters import LetterSamples
 from unimoe.tokens.vocabulary import Vocabulary
 from unimoe.train.batches import SampleSource
 
-_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> WrittenTexts:
-    """Of two families, one of them held out, and 450 made-up words."""
-    root = tmp_path_factory.mktemp("parts")
-    wordnet = root / "wordnet" / "usr/share/wordnet"
-    for folder in (root / "fonts", wordnet):
-        folder.mkdir(parents=True)
-    for name in ("DejaVuSans.ttf", "DejaVuSerif.ttf"):
-        (root / "fonts" / name).write_bytes((_FONTS / name).read_bytes())
-    rng = random.Random(0)
-    words = " ".join("".join(rng.choices("abcdefgh", k=6)) for _ in range(450))
-    for name in ("noun", "verb", "adj", "adv"):
-        (wordnet / f"data.{name}").write_text(f"00000001 03 n 01 thing 0 000 | {words}\n" * 5)
-    sources = {"fonts": root / "fonts", "wordnet": root / "wordnet"}
-    return WrittenTexts(sources, held_out_families=("DejaVu Serif",))
+    return WrittenTexts(text_sources(tmp_path_factory.mktemp("parts")), held_out_families=HELD_OUT)
 
 
 @pytest.fixture(scope="module")

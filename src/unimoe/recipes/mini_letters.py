@@ -53,7 +53,7 @@ class LetterSamples:
         picture, omni = self._texts.draw("train", self._numbers[index])
         messages = [
             Message("user", (ImagePart(picture), TextPart(_QUESTION))),
-            Message("assistant", (TextPart(self._said(index)),)),
+            Message("assistant", (TextPart(omni.answers[0]),)),
         ]
         sample, told = lay_out(omni, messages, self._vocabulary, self._config)
         assert sample.pixel_values is not None  # one picture

@@ -2,9 +2,9 @@ import dataclasses
 import random
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
+from data.made_texts import HELD_OUT, text_sources
 from PIL import Image
 
 from unimoe.data import read_manifest
@@ -14,38 +14,18 @@ from unimoe.data.build.ocr import WrittenTexts, build_ocr, common_words, split_o
 from unimoe.data.sample import Place
 from unimoe.errors import DataError
 
-_HELD_OUT = ("DejaVu Serif",)
-
-
-def _sources(folder: Path) -> dict[str, Path]:
-    """Two families of letters, and glosses of 450 made-up words."""
-    fonts = folder / "fonts"
-    fonts.mkdir()
-    for name in ("DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf"):
-        (fonts / name).write_bytes(
-            (Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name).read_bytes()
-        )
-    rng = random.Random(0)
-    words = ["".join(rng.choices("abcdefgh", k=6)) for _ in range(450)]
-    wordnet = folder / "wordnet" / "usr/share/wordnet"
-    wordnet.mkdir(parents=True)
-    line = f"00000001 03 n 01 thing 0 000 | {' '.join(words)}\n"
-    for name in ("noun", "verb", "adj", "adv"):
-        (wordnet / f"data.{name}").write_text(line * 5)
-    return {"fonts": fonts, "wordnet": folder / "wordnet"}
-
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ocr")
-    build_ocr(_sources(root), root / "set", scale=0.02, held_out_families=_HELD_OUT)
+    build_ocr(text_sources(root), root / "set", scale=0.02, held_out_families=HELD_OUT)
     return root / "set"
 
 
 def test_held_out_letters_are_half_of_the_test_and_never_learnt(built: Path) -> None:
     train, test = (read_manifest(built / f"{name}.jsonl") for name in ("train", "test"))
 
-    assert not {s.traits["family"] for s in train} & set(_HELD_OUT)
+    assert not {s.traits["family"] for s in train} & set(HELD_OUT)
     assert [s.traits["letters"] for s in test].count("held out") == len(test) / 2
 
 
@@ -94,7 +74,7 @@ def test_words_used_most_come_first() -> None:
 
 def test_a_held_out_family_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="need Cabin"):
-        build_ocr(_sources(tmp_path), tmp_path / "set", held_out_families=("Cabin",))
+        build_ocr(text_sources(tmp_path), tmp_path / "set", held_out_families=("Cabin",))
 
 
 def test_letters_are_placed_from_left_to_right_and_lines_downwards(built: Path) -> None:
@@ -108,7 +88,7 @@ def test_letters_are_placed_from_left_to_right_and_lines_downwards(built: Path) 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_letter_is_where_it_is_told_to_be(tmp_path: Path, seed: int) -> None:
-    faces = ocr.read_typefaces(_sources(tmp_path)["fonts"])
+    faces = ocr.read_typefaces(text_sources(tmp_path)["fonts"])
     mono = next(face for face in faces if "Mono" in face.family)
 
     def written(*lines: str) -> tuple[np.ndarray, tuple[Place, ...]]:
@@ -129,7 +109,7 @@ def test_a_letter_is_where_it_is_told_to_be(tmp_path: Path, seed: int) -> None:
 
 
 def test_a_picture_beyond_the_set_is_the_same_whenever_it_is_drawn(tmp_path: Path) -> None:
-    texts = WrittenTexts(_sources(tmp_path), held_out_families=_HELD_OUT)
+    texts = WrittenTexts(text_sources(tmp_path), held_out_families=HELD_OUT)
     picture, sample = texts.draw("train", 10**6)
     again, same = texts.draw("train", 10**6)
     other, _ = texts.draw("train", 10**6 + 1)
@@ -141,9 +121,9 @@ def test_a_picture_beyond_the_set_is_the_same_whenever_it_is_drawn(tmp_path: Pat
 
 
 def test_pictures_of_the_set_are_those_drawn_alone(tmp_path: Path) -> None:
-    sources = _sources(tmp_path)
-    build_ocr(sources, tmp_path / "set", scale=0.02, held_out_families=_HELD_OUT)
-    texts = WrittenTexts(sources, held_out_families=_HELD_OUT)
+    sources = text_sources(tmp_path)
+    build_ocr(sources, tmp_path / "set", scale=0.02, held_out_families=HELD_OUT)
+    texts = WrittenTexts(sources, held_out_families=HELD_OUT)
     stored = read_manifest(tmp_path / "set" / "test.jsonl")
     for index in range(4):
         picture, sample = texts.draw("test", index)
