@@ -10,7 +10,13 @@ from PIL import Image
 from unimoe.data import read_manifest
 from unimoe.data.build import ocr
 from unimoe.data.build.canvas import SIDE
-from unimoe.data.build.ocr import WrittenTexts, build_ocr, common_words, split_of_number
+from unimoe.data.build.ocr import (
+    LINE_END,
+    WrittenTexts,
+    build_ocr,
+    common_words,
+    split_of_number,
+)
 from unimoe.data.sample import Place
 from unimoe.errors import DataError
 
@@ -81,6 +87,8 @@ def test_letters_are_placed_from_left_to_right_and_lines_downwards(built: Path) 
     for sample in read_manifest(built / "train.jsonl"):
         lines: dict[float, dict[float, str]] = {}
         for letter, box, _ in sample.places:
+            if letter == LINE_END:
+                continue
             lines.setdefault(box.top, {})[box.left] = letter
         read = ["".join(line[left] for left in sorted(line)) for _, line in sorted(lines.items())]
         assert " ".join(read) == sample.answers[0]
@@ -97,13 +105,13 @@ def test_a_letter_is_where_it_is_told_to_be(tmp_path: Path, seed: int) -> None:
 
     # Nothing else moves when one of these is left out.
     whole, places = written("MxM", "MzM")
-    for missing, place in ((("M M", "MzM"), places[1]), (("MxM", "M M"), places[4])):
+    for missing, place in ((("M M", "MzM"), places[1]), (("MxM", "M M"), places[5])):
         without, _ = written(*missing)
         weight = np.abs(whole - without).sum(-1)
         down, across = np.mgrid[:SIDE, :SIDE] + 0.5
         middle = [(axis * weight).sum() / weight.sum() / SIDE for axis in (across, down)]
         # Small letters stand on the line, and a line may be turned by 6 degrees.
-        assert place.words == {1: "x", 4: "z"}[places.index(place)]
+        assert place.words == {1: "x", 5: "z"}[places.index(place)]
         assert abs(middle[0] - place.box.left) < 0.02
         assert abs(middle[1] - place.box.top) < 0.07
 
@@ -117,7 +125,26 @@ def test_a_picture_beyond_the_set_is_the_same_whenever_it_is_drawn(tmp_path: Pat
     assert picture.tobytes() == again.tobytes() != other.tobytes()
     assert sample == same
     assert sample.answers == (texts.text("train", 10**6).words,)
-    assert "".join(place.words for place in sample.places) == sample.answers[0].replace(" ", "")
+    told = [" " if place.words == LINE_END else place.words for place in sample.places]
+    assert "".join(told) == sample.answers[0]
+
+
+@pytest.mark.parametrize(("lines", "is_behind"), [(("MM", "MMMM"), True), (("MMMM", "MM"), False)])
+def test_the_end_of_a_line_is_told_beside_the_shorter_line(
+    tmp_path: Path, lines: tuple[str, str], is_behind: bool
+) -> None:
+    face = ocr.read_typefaces(text_sources(tmp_path)["fonts"])[0]
+    _, places = ocr._picture(ocr.Text(lines, "two"), face, random.Random(0))
+
+    number = len(lines[0])
+    end, shorter = places[number], places[number - 1 if is_behind else number + 1]
+    others = [place.box for place in places if place.words == "M"]
+    assert end.words == LINE_END
+    assert end.box.top == shorter.box.top
+    step = places[1].box.left - places[0].box.left
+    expected = shorter.box.left + (step if is_behind else -step)
+    assert abs(end.box.left - expected) < 0.01
+    assert end.box not in others
 
 
 def test_pictures_of_the_set_are_those_drawn_alone(tmp_path: Path) -> None:

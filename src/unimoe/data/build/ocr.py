@@ -51,6 +51,8 @@ _LETTER_PIXELS = 64
 _NEW_SHARE = 0.15
 _FURTHER_SHARE = 0.35
 _MOST_DIGITS = 4
+LINE_END = "line"
+"""Told once between two lines, so that their parting need not be guessed from where letters are."""
 _UNDRAWN = "text.png"
 """A picture that stands nowhere."""
 
@@ -287,13 +289,14 @@ class _Written(NamedTuple):
 
     picture: Image.Image
     middles: tuple[tuple[str, float, float], ...]
-    """Of every letter, and across and down from the middle of the picture, in its pixels."""
+    """Of every letter and end of a line, across and down from the middle of the picture, in its
+    pixels."""
 
 
 def _picture(
     text: Text, typeface: Typeface, rng: random.Random
 ) -> tuple[Image.Image, tuple[Place, ...]]:
-    """The text somewhere on a background, and where each letter is."""
+    """The text somewhere on a background, and where each letter and end of a line is."""
     picture = make_background(rng)
     colour = rng.choice(tuple(COLOURS))
     ink = shade(colour, rng)
@@ -340,18 +343,49 @@ def _written(lines: Sequence[str], typeface: Typeface, ink: RGB) -> _Written:
     return _Written(picture, tuple(_middles(lines, font, pen)))
 
 
+class _Line(NamedTuple):
+    letters: str
+    ends: tuple[float, ...]
+    """Where the first letter begins and each one ends, across from the middle of all lines."""
+    below: float
+    """Its middle, from that of all lines together."""
+
+    @property
+    def half_letter(self) -> float:
+        """Of a letter of mean width."""
+        return self.ends[-1] / len(self.letters)
+
+
 def _middles(
     lines: Sequence[str], font: ImageFont.FreeTypeFont, pen: ImageDraw.ImageDraw
 ) -> Iterator[tuple[str, float, float]]:
-    """Every letter, and where its middle is from that of all lines together."""
+    """Every letter and end of a line, and where its middle is from that of all lines together."""
+    above: _Line | None = None
+    for line in _lines(lines, font, pen):
+        if above is not None:
+            yield LINE_END, *_parting(above, line)
+        for letter, left, right in zip(line.letters, line.ends, line.ends[1:], strict=False):
+            yield letter, (left + right) / 2, line.below
+        above = line
+
+
+def _lines(
+    lines: Sequence[str], font: ImageFont.FreeTypeFont, pen: ImageDraw.ImageDraw
+) -> Iterator[_Line]:
     whole = pen.multiline_textbbox((0, 0), "\n".join(lines), font=font)
     for count, line in enumerate(lines, start=1):
         bottom = pen.multiline_textbbox((0, 0), "\n".join(lines[:count]), font=font)[3]
         own = pen.textbbox((0, 0), line, font=font)
         below = bottom - (own[3] - own[1]) / 2 - (whole[1] + whole[3]) / 2
         ends = [pen.textlength(line[:count], font=font) for count in range(len(line) + 1)]
-        for letter, left, right in zip(line, ends, ends[1:], strict=False):
-            yield letter, (left + right - ends[-1]) / 2, below
+        yield _Line(line, tuple(end - ends[-1] / 2 for end in ends), below)
+
+
+def _parting(above: _Line, line: _Line) -> tuple[float, float]:
+    """Across and down: beside the shorter one, behind the upper or before the lower."""
+    if above.ends[-1] < line.ends[-1]:
+        return above.ends[-1] + above.half_letter, above.below
+    return line.ends[0] - line.half_letter, line.below
 
 
 def _sample(
