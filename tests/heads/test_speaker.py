@@ -16,7 +16,7 @@ def speaker() -> Speaker:
 
 def test_codes_are_those_of_a_forward_without_memory(speaker):
     text, context = "well, go on.", [3, 4, 5]
-    codes = list(speaker.write(text, voice="bob", context=context, temperature=0.0))
+    codes = list(speaker.write(text, voice="bob", context=context))
     example = SpeechExample(
         voice_ids=[len(SMALL_TALKER.characters) + 1],
         text_ids=text_ids(text, SMALL_TALKER.characters),

@@ -153,7 +153,7 @@ def say(
         ),
     ] = None,
     pace: Annotated[float, typer.Option(help="2 is twice as fast.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Says it the same way again.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of what had to be said again.")] = 0,
 ) -> None:
     """Say a text of any length, as it stands; the model must have a speech head."""
     from unimoe.infer.speech import SpeechOptions

@@ -7,7 +7,6 @@ Axes: samples = at the codec's rate; codes = so many of them each.
 from __future__ import annotations
 
 import re
-import secrets
 import string
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -39,7 +38,7 @@ _LETTER_NAMES = dict(zip(string.ascii_uppercase, _NAMES.split(), strict=True))
 _SPELT = re.compile(r"\b(?:[A-Z](?: [A-Z])+|[B-HJ-Z])\b(?!')")
 """Several capitals in a row, or one that is no word: not "A" and not "I"."""
 _SLOWEST, _FASTEST = 0.2, 5.0
-_CANDIDATES = 40
+_CANDIDATES, _TEMPERATURE = 40, 0.7
 
 
 class _Prompt(NamedTuple):
@@ -82,7 +81,6 @@ class Speaker(nn.Module):
         voice: str,
         pace: float = 1.0,
         context: Sequence[int] = (),
-        temperature: float = 0.7,
         seed: int | None = None,
     ) -> Iterator[int]:
         """The codes of a sentence, one by one.
@@ -92,8 +90,7 @@ class Speaker(nn.Module):
             voice: one of `voices`.
             pace: of speech; 1.2 takes 1.2 times less time.
             context: the last codes of the sentence before, or none.
-            temperature: of the draw; 0 takes the likeliest code.
-            seed: of the draw; None: a new one.
+            seed: of a draw; None: the likeliest code each time, which is understood best.
 
         Raises:
             RequestError: a character or voice it does not know, nothing to say, an impossible
@@ -107,7 +104,7 @@ class Speaker(nn.Module):
             text_ids=text_ids(text, config.characters),
             context_codes=list(context),
         )
-        generator = torch.Generator().manual_seed(_seed(seed))
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
         cache = KVCache(config.talker.num_layers, max_length=_MAX_ROWS)
         prompt = self._read(example, pace, cache)
         if len(prompt.said) > _MAX_CODES:
@@ -118,7 +115,7 @@ class Speaker(nn.Module):
         row = prompt.start
         for letter in prompt.said:
             logits = self._logits(row + letter, cache)
-            code = _drawn(logits, temperature, generator)
+            code = _drawn(logits, generator)
             yield code
             row = self.talker.talker.code_embedding.weight[code]
 
@@ -221,13 +218,10 @@ def rounded_durations(durations: Float[Tensor, " characters"]) -> Int[Tensor, " 
     return torch.diff(ends, prepend=ends.new_zeros(1))
 
 
-def _drawn(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
-    if temperature == 0:
+def _drawn(logits: Float[Tensor, " codes"], generator: torch.Generator | None) -> int:
+    """The likeliest code, or one of the likelier ones."""
+    if generator is None:
         return int(logits.argmax())
     best = logits.topk(min(_CANDIDATES, len(logits)))
-    chances = (best.values / temperature).softmax(-1)
+    chances = (best.values / _TEMPERATURE).softmax(-1)
     return int(best.indices[torch.multinomial(chances, 1, generator=generator)])
-
-
-def _seed(seed: int | None) -> int:
-    return secrets.randbelow(2**31) if seed is None else seed

@@ -5,7 +5,7 @@ In:  pieces of text.  Out: `SpeechChunk`s, float32 [samples], one a sentence, jo
     text ──sentences──▶ "Dr. Lee paid $3." ──spoken_form──▶ "Doctor Lee paid three dollars."
       ──Speaker.write, after the last codes of the sentence before──▶ codes ──Speaker.sound──▶ sound
       ──judged──▶ fine: its silent edges cut, a pause for its last mark, faded in and out
-              └─▶ it loops, is silent, breaks off or does not end: written again with another seed
+              └─▶ it loops, is silent, breaks off or does not end: written again, drawn by a seed
 
 A sentence is judged before any of it is heard, so nothing has to be taken back; the first one is
 kept short, so that it is heard soon. Work is done in small steps (`Speaking.step`): between two of
@@ -74,7 +74,7 @@ class Speaking:
     Args:
         speaker: says the sentences.
         options: how.
-        seed: gives the same speech again.
+        seed: of what is said again because it was not well said; gives the same again.
 
     Raises:
         RequestError: a voice that is not understood.
@@ -190,7 +190,8 @@ class Speaking:
             self._context, self._context_voice = [], sentence.settings.voice
         best: _Attempt | None = None
         for number in range(MAX_ATTEMPTS):
-            seed = (self._seed + MAX_ATTEMPTS * index + number) % 2**53
+            # What is likeliest is understood best; where it fails, others are drawn.
+            seed = (self._seed + MAX_ATTEMPTS * index + number) % 2**53 if number else None
             attempt = yield from self._attempt(sentence, seed)
             if best is None or attempt.faults.total_seconds < best.faults.total_seconds:
                 best = attempt
@@ -210,7 +211,7 @@ class Speaking:
         self.usage.seconds += len(chunk.samples) / chunk.sample_rate_hz
         yield chunk
 
-    def _attempt(self, sentence: _Sentence, seed: int) -> Generator[None, None, _Attempt]:
+    def _attempt(self, sentence: _Sentence, seed: int | None) -> Generator[None, None, _Attempt]:
         text, (voice, pace, pitch) = sentence
         rate, code_rate = self._speaker.sample_rate_hz, self._speaker.codes_per_second
         max_codes = round(max_seconds(len(text), pace) * code_rate)

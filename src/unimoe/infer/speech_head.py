@@ -48,7 +48,7 @@ class SpeechHead(Protocol):
             voice: one of `voices`.
             pace: 1 is usual; 2 is twice as fast.
             context: last codes of the sentence before.
-            seed: gives the same codes again.
+            seed: of a draw; the same one gives the same codes again. None: what is likeliest.
         """
         ...
 
