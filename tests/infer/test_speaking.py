@@ -120,6 +120,14 @@ def test_a_seed_is_of_what_is_said_again_alone() -> None:
     assert not np.array_equal(samples(1, "loop"), samples(2, "loop"))
 
 
+def test_every_attempt_after_the_first_has_a_seed_of_its_own() -> None:
+    speaker = FakeSpeaker({"second": ["loop", "loop", "loop"]})
+    list(speak(speaker, [TEXT], seed=7))
+    seeds = [each.seed for each in speaker.said if each.text.lower().startswith("the second")]
+    assert seeds[0] is None
+    assert len(set(seeds)) == len(seeds) > 2
+
+
 def test_sentences_meet_in_a_pause_without_clicks() -> None:
     first, second, _ = speak(FakeSpeaker(), [TEXT])
     pause = round(PAUSE_SECONDS["."] * RATE_HZ)
