@@ -90,7 +90,7 @@ class Speaker(nn.Module):
             voice: one of `voices`.
             pace: of speech; 1.2 takes 1.2 times less time.
             context: the last codes of the sentence before, or none.
-            seed: of a draw; None: the likeliest code each time, which is understood best.
+            seed: of a draw; None: the likeliest code each time.
 
         Raises:
             RequestError: a character or voice it does not know, nothing to say, an impossible

@@ -151,7 +151,7 @@ class OmniInference:
         return ChatAnswer(text=text, speech=speech, image=drawn, usage=usage)
 
     def say(self, text: str, options: SpeechOptions | None = None, *, seed: int = 0) -> Speech:
-        """A text, spoken; the same again for the same seed.
+        """A text, spoken; a seed is of what had to be said again.
 
         Raises:
             RequestError: this checkpoint has no speech head, the voice is not understood, nothing

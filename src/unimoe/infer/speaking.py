@@ -190,7 +190,7 @@ class Speaking:
             self._context, self._context_voice = [], sentence.settings.voice
         best: _Attempt | None = None
         for number in range(MAX_ATTEMPTS):
-            # What is likeliest is understood best; where it fails, others are drawn.
+            # What is likeliest comes first (docs/log.md); where it fails, others are drawn.
             seed = (self._seed + MAX_ATTEMPTS * index + number) % 2**53 if number else None
             attempt = yield from self._attempt(sentence, seed)
             if best is None or attempt.faults.total_seconds < best.faults.total_seconds:

@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -344,6 +345,8 @@ def _written(lines: Sequence[str], typeface: Typeface, ink: RGB) -> _Written:
 
 
 class _Line(NamedTuple):
+    """Where a line of letters is, in the pixels it is drawn with."""
+
     letters: str
     ends: tuple[float, ...]
     """Where the first letter begins and each one ends, across from the middle of all lines."""
@@ -364,7 +367,7 @@ def _middles(
     for line in _lines(lines, font, pen):
         if above is not None:
             yield LINE_END, *_parting(above, line)
-        for letter, left, right in zip(line.letters, line.ends, line.ends[1:], strict=False):
+        for letter, (left, right) in zip(line.letters, pairwise(line.ends), strict=True):
             yield letter, (left + right) / 2, line.below
         above = line
 
