@@ -3,15 +3,25 @@
 import errno
 import hashlib
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.parts.made_archives import archive_of, deb, member, part_of, tarball, wheel
 from unimoe.errors import PartsError
-from unimoe.parts import HubFile, cache_directory, damaged_files, fetch, folder_of, is_fetched
+from unimoe.parts import (
+    HubFile,
+    cache_directory,
+    damaged_files,
+    fetch,
+    folder_of,
+    is_fetched,
+    registries,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +137,26 @@ def test_a_missing_tool_is_named(shelf: Path) -> None:
     archive = archive_of(shelf / "thing-1.0-py3-none-any.whl", "*", registry="npm")
     with pytest.raises(PartsError, match=r"comes from npm by npm, which is not installed"):
         fetch(part_of(archive))
+
+
+def test_progress_passes_over_a_folder_that_the_tool_has_taken_away(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which once was told as a tool that is not installed."""
+    (tmp_path / "folder/gone").mkdir(parents=True)
+    (tmp_path / "folder/thing").write_bytes(b"1234")
+    scandir = os.scandir
+
+    def scanned(path: Any) -> Any:
+        if Path(path).name == "gone":
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scanned)
+    archive = archive_of(shelf / "thing-1.0-py3-none-any.whl", "*")
+    told: list[int] = []
+    registries._show(archive, tmp_path / "folder", lambda file, done, total: told.append(done))
+    assert told == [4]
 
 
 def test_offline_asks_nobody(shelf: Path, tmp_path: Path) -> None:

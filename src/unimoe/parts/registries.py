@@ -6,6 +6,7 @@ certificates set up for them hold. They only download: no dependencies, no build
 What came is not checked here.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -36,16 +37,17 @@ def download(archive: Archive, folder: Path, report: Report) -> Path:
     Raises:
         PartsError: the tool is missing or fails, or brings another file.
     """
-    command = _command(archive)
-    log = folder / "log"
-    try:
-        with log.open("wb") as output:
-            code = _run(command, folder, output.fileno(), lambda: _show(archive, folder, report))
-    except FileNotFoundError as error:
+    tool, *arguments = _command(archive)
+    executable = shutil.which(tool)
+    if executable is None:
         raise PartsError(
-            f"{archive.package}: comes from {archive.registry} by {command[0]}, which is not "
-            f"installed. Install it, or give the folder that has {archive.file}"
-        ) from error
+            f"{archive.package}: comes from {archive.registry} by {tool}, which is not installed. "
+            f"Install it, or give the folder that has {archive.file}"
+        )
+    command = [executable, *arguments]
+    log = folder / "log"
+    with log.open("wb") as output:
+        code = _run(command, folder, output.fileno(), lambda: _show(archive, folder, report))
     if code != 0:
         raise PartsError(
             f"{archive.package}: {_TOOLS[archive.registry]} failed: {_last_words(log)}"
@@ -111,11 +113,8 @@ def _run(command: list[str], folder: Path, output: int, tick: Callable[[], None]
     """Run to the end; a tick now and then."""
     # Temporary files where the progress is read off, and where they go when the folder goes.
     temporary = {"TMPDIR": str(folder), "npm_config_cache": str(folder / "npm")}
-    executable = shutil.which(command[0])
-    if executable is None:
-        raise FileNotFoundError(command[0])
     with subprocess.Popen(
-        [executable, *command[1:]],
+        command,
         cwd=folder,
         env={**os.environ, **temporary},
         stdin=subprocess.DEVNULL,
@@ -135,11 +134,10 @@ def _run(command: list[str], folder: Path, output: int, tick: Callable[[], None]
 
 def _show(archive: Archive, folder: Path, report: Report) -> None:
     done_bytes = 0
-    for path in folder.rglob("*"):
-        try:
-            done_bytes += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # the tool moves its files about
-            continue
+    for inside, _, names in os.walk(folder):  # which passes over folders that are gone
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # the tool moves its files about
+                done_bytes += Path(inside, name).stat().st_size
     report(archive.file, min(done_bytes, archive.num_bytes), archive.num_bytes)
 
 
