@@ -1,13 +1,16 @@
 """The tiny recipe goes through all stages, and its model answers."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
+import torch
 
 from unimoe.checkpoint.weights import load_model
+from unimoe.config import SpeakerConfig
 from unimoe.errors import ConfigError, DataError, TrainingError
-from unimoe.heads.speaker import read_speaker
+from unimoe.heads.speaker import Speaker, read_speaker, write_speaker
 from unimoe.recipes import stages_of
 from unimoe.recipes.speech import voice_clips
 from unimoe.train.stages import run_stages
@@ -51,6 +54,31 @@ def test_the_speaker_it_leaves_speaks_and_learns_a_voice_more(trained):
     more = read_speaker(trained / "voice" / "speaker")
     assert more.voices == ("tone", "own")
     assert list(more.write("room.", voice="own", seed=0))
+
+
+def test_codec_and_talker_go_on_from_those_of_a_former_speaker(trained, tmp_path):
+    former, still = read_speaker(trained / "speaker"), [*SHORT, "train.lr=1e-9"]
+    shutil.copytree(trained / "speaker", tmp_path / "former_speaker")
+    for stage in ("codec", "decoder", "experts"):
+        run_stages("tiny", stages_of("tiny"), tmp_path, only=stage, overrides=still)
+    speaker = read_speaker(tmp_path / "speaker")
+    for name in ("talker.layers.0.moe.down", "duration.0.weight"):
+        found, was = (s.talker.get_parameter(name) for s in (speaker, former))
+        _assert_all_but_same(found, was)
+    _assert_all_but_same(*(s.codec.encoder.out.weight for s in (speaker, former)))
+
+
+def _assert_all_but_same(found, was):
+    torch.testing.assert_close(found, was, rtol=0, atol=0.02 * float(was.abs().max().detach()))
+
+
+def test_a_former_speaker_of_another_size_is_refused(trained, tmp_path):
+    speaker = read_speaker(trained / "speaker")
+    config = dataclasses.replace(speaker.config.talker, voices=("tone", "bell"))
+    other = Speaker(SpeakerConfig(talker=config, codec=speaker.config.codec))
+    write_speaker(other, tmp_path / "former_speaker")
+    with pytest.raises(TrainingError, match="former_speaker holds a speaker of another config"):
+        run_stages("tiny", stages_of("tiny"), tmp_path, only="codec", overrides=SHORT)
 
 
 def test_clips_without_their_words_are_refused(tmp_path):

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
 
 from unimoe.config import SpeakerConfig, TimedTalkerConfig
 from unimoe.errors import DataError, TrainingError
@@ -46,8 +44,9 @@ SPEAKER = "speaker"
 OWN_VOICE = "own"
 """What the voice of `voice_clips` is called."""
 CLIPS = "voice_clips"
-FORMER_CODEC, FORMER_TALKER = "former_codec.safetensors", "former_talker.safetensors"
-"""What the stages `codec` and `talker` of an earlier run left, if this run is to go on from it."""
+FORMER = "former_speaker"
+"""Folder of what an earlier run exported, if this one is to go on from it: `codec` from its codec,
+with an aligner anew, and `experts` from its talker instead of that of the stage `talker`."""
 _NUM_HEARD = 24
 """Held-out sentences that are evaluated."""
 _FEWEST_CLIPS = 20
@@ -101,7 +100,8 @@ class SpeechRecipe:
 
     def _codec_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
         model = LearningCodec(self.config.codec)
-        _take_alike(model, runs / FORMER_CODEC)
+        if (former := self._former(runs)) is not None:
+            model.go_on_from(former.codec)
         return self._sound_material(model, plan, runs)
 
     def _decoder_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
@@ -125,12 +125,14 @@ class SpeechRecipe:
         dense = dataclasses.replace(config.talker, num_experts=1)
         model = TimedTalker(dataclasses.replace(config, talker=dense))
         start_from_codebook(model, self._learned_codec(runs).codec)
-        _take_alike(model, runs / FORMER_TALKER)
         return self._talker_material(model, plan, runs)
 
     def _experts_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
         model = TimedTalker(self.config.talker)
-        take_dense(model, trained_tensors(runs / "talker"))
+        if (former := self._former(runs)) is not None:
+            model.load_state_dict(former.talker.state_dict())
+        else:
+            take_dense(model, trained_tensors(runs / "talker"))
         return self._talker_material(model, plan, runs)
 
     def _talker_material(self, model: TimedTalker, plan: HeadPlan, runs: Path) -> HeadMaterial:
@@ -164,6 +166,20 @@ class SpeechRecipe:
         model = with_voice(speaker.talker, config, like)
         return _material_of(model, spoken[held_out:], spoken[:held_out], plan)
 
+    def _former(self, runs: Path) -> Speaker | None:
+        """What this run goes on from, if anything.
+
+        Raises:
+            TrainingError: it is of another size.
+        """
+        former = read_speaker(runs / FORMER)
+        if former is not None and former.config != self.config:
+            raise TrainingError(
+                f"{runs / FORMER} holds a speaker of another configuration than this recipe's; "
+                "take one that this recipe made, or remove the folder to begin anew"
+            )
+        return former
+
     def _learned_codec(self, runs: Path) -> LearningCodec:
         learner = LearningCodec(self.config.codec)
         apply_trained(learner, runs / "codec")
@@ -172,15 +188,6 @@ class SpeechRecipe:
 
     def _export(self, model: TimedTalker, runs: Path) -> None:
         _write_speaker(model, self._learned_codec(runs).codec, runs / SPEAKER)
-
-
-@torch.no_grad()
-def _take_alike(model: nn.Module, path: Path) -> None:
-    """Go on from tensors of the same name and shape, if the file is there; others begin anew."""
-    former = load_file(path) if path.exists() else {}
-    for name, own in model.state_dict().items():
-        if name in former and former[name].shape == own.shape:
-            own.copy_(former[name])
 
 
 def with_voice(talker: TimedTalker, config: TimedTalkerConfig, like: str) -> TimedTalker:

@@ -52,6 +52,13 @@ class LearningCodec(nn.Module):
         )
 
     @torch.no_grad()
+    def go_on_from(self, codec: MelCodec) -> None:
+        """Begin as a codec that has learned already; its rows are those to move from."""
+        self.codec.load_state_dict(codec.state_dict())
+        self.counts.fill_(_FRESH)
+        self.sums.copy_(_FRESH * codec.codebook)
+
+    @torch.no_grad()
     def follow(
         self, vectors: Float[Tensor, "vectors code_width"], codes: Int[Tensor, " vectors"]
     ) -> None:
