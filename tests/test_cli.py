@@ -19,8 +19,9 @@ from unimoe.checkpoint.directory import read_config
 from unimoe.checkpoint.weights import save_model
 from unimoe.cli import root, talk
 from unimoe.config import OmniConfig, SpecialTokens
+from unimoe.infer.answering import TextDelta
 from unimoe.infer.sampling import SamplingOptions
-from unimoe.infer.session import OmniInference, TextDelta
+from unimoe.infer.session import OmniInference
 from unimoe.infer.usage import Usage
 from unimoe.model.omni import OmniModel
 from unimoe.recipes.tiny import tiny_config

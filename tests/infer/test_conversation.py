@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from unimoe.errors import MediaError
+from unimoe.infer.answering import TextDelta
 from unimoe.infer.conversation import Conversation
 from unimoe.infer.sampling import SamplingOptions
-from unimoe.infer.session import OmniInference, TextDelta
+from unimoe.infer.session import OmniInference
 from unimoe.infer.usage import Usage
 from unimoe.tokens.message import ImagePart, message
 

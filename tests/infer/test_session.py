@@ -12,8 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from unimoe.errors import CheckpointError, MediaError, RequestError
+from unimoe.infer.answering import TextDelta
 from unimoe.infer.sampling import SamplingOptions
-from unimoe.infer.session import ChatRequest, OmniInference, TextDelta, media_parts
+from unimoe.infer.session import ChatRequest, OmniInference, media_parts
 from unimoe.infer.usage import Usage
 from unimoe.tokens.message import AudioPart, ImagePart, VideoPart, message
 

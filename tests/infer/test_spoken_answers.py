@@ -11,8 +11,9 @@ from unimoe.cli import main
 from unimoe.demo import page, said, tour
 from unimoe.errors import RequestError
 from unimoe.heads.speaker import write_speaker
+from unimoe.infer.answering import TextDelta
 from unimoe.infer.engine import Generation, Step
-from unimoe.infer.session import ChatAnswer, OmniInference, TextDelta
+from unimoe.infer.session import ChatAnswer, OmniInference
 from unimoe.infer.speech import SpeechChunk, SpeechOptions
 from unimoe.infer.usage import Usage
 

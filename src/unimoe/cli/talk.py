@@ -15,8 +15,8 @@ from unimoe.config import DRAWING_GUIDANCE, DRAWING_STEPS
 from unimoe.errors import RequestError, UnimoeError
 
 if TYPE_CHECKING:
+    from unimoe.infer.answering import AnswerEvents
     from unimoe.infer.conversation import Conversation
-    from unimoe.infer.session import AnswerEvents
     from unimoe.infer.usage import Usage
 
 _VOICE_HELP = 'a name, or words such as "a calm man, slow".'
@@ -295,8 +295,8 @@ def _ask_and_go_on(
 
 def _show(events: "AnswerEvents", as_json: bool, speak: Path | None, picture: Path | None) -> None:
     """Print an answer while it comes, or one JSON object when it is there; keep the rest of it."""
+    from unimoe.infer.answering import TextDelta
     from unimoe.infer.picture import Drawing
-    from unimoe.infer.session import TextDelta
     from unimoe.infer.speech import Speech, SpeechChunk
     from unimoe.infer.usage import Usage
 

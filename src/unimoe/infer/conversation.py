@@ -6,9 +6,10 @@ In:  a question, and media attached to it.  Out: the events of its answer, as fr
 from contextlib import closing
 from dataclasses import replace
 
+from unimoe.infer.answering import AnswerEvents, TextDelta
 from unimoe.infer.picture import DrawingOptions
 from unimoe.infer.sampling import SamplingOptions
-from unimoe.infer.session import AnswerEvents, OmniInference, TextDelta
+from unimoe.infer.session import OmniInference
 from unimoe.infer.speech import SpeechOptions
 from unimoe.media.source import BinaryReader, read_source
 from unimoe.tokens.message import Message, Part, TextPart, message

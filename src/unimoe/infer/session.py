@@ -6,11 +6,11 @@ asked for, and the `Usage` at the end.
 A session keeps no conversation: history is what the caller gives as `messages`.
 """
 
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 import torch
 
@@ -19,11 +19,11 @@ from unimoe.checkpoint.mini import mini_directory
 from unimoe.checkpoint.weights import load_model, tensor_report
 from unimoe.config import DRAWING_GUIDANCE, DRAWING_STEPS, MediaLimits, PainterConfig
 from unimoe.errors import CheckpointError, RequestError
-from unimoe.heads.flow import ImageProgress
 from unimoe.heads.head_files import read_head
 from unimoe.heads.speaker import read_speaker
-from unimoe.infer.answer_text import AnswerText, VoiceChange
-from unimoe.infer.engine import Generation, generate
+from unimoe.infer.answer_text import AnswerText
+from unimoe.infer.answering import AnswerEvents, Painting, TextDelta, answer_events
+from unimoe.infer.engine import generate
 from unimoe.infer.picture import Drawing, DrawingOptions
 from unimoe.infer.sampling import SamplingOptions
 from unimoe.infer.speaking import Speaking, speak
@@ -43,19 +43,6 @@ if TYPE_CHECKING:
     from unimoe.heads.painter import Painter
 
 OutputForm = Literal["text", "speech", "image"]
-
-
-@dataclass(frozen=True, slots=True)
-class TextDelta:
-    """The next piece of the answer's text, in whole characters."""
-
-    text: str
-
-
-AnswerEvents: TypeAlias = Generator[
-    TextDelta | SpeechChunk | ImageProgress | Drawing | Usage, None, None
-]
-"""Deltas and speech, progress and one picture, then one usage; `close` cancels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,39 +277,11 @@ class OmniInference:
         generation = generate(self.model, batch, options, top_p_routing=top_p_routing)
         painting = None
         if drawing is not None:
-            painting = _Painting(self, messages[-1], drawing, options.seed)
-        return self._events(generation, options.stop, speaking, painting)
-
-    def _events(
-        self,
-        generation: Generation,
-        stop: tuple[str, ...],
-        speaking: Speaking | None,
-        painting: "_Painting | None",
-    ) -> AnswerEvents:
-        answer, said = AnswerText(self.vocabulary, stop), ""
-        try:
-            for step in generation:
-                token = step.tokens[0]
-                if token is not None and step.finish_reasons[0] != "stop":
-                    for delta in _told(answer.push(token), speaking):
-                        said += delta.text
-                        yield delta
-                    if answer.has_stopped:
-                        generation.close("stop")
-                # A little of the speech after every token: neither waits for the other.
-                if speaking is not None and (chunk := speaking.step()):
-                    yield chunk
-            for delta in _told(answer.flush(), speaking):
-                said += delta.text
-                yield delta
-            yield from _heard_and_seen(speaking, None if painting is None else painting.drawn(said))
-            spoken = None if speaking is None else speaking.usage
-            yield replace(generation.usage(), speech=spoken)
-        finally:
-            generation.close()
-            if speaking is not None:
-                speaking.close()
+            painting = Painting(
+                self.model, self.vocabulary, self.drawn_by(), messages[-1], drawing, options.seed
+            )
+        text = AnswerText(self.vocabulary, options.stop)
+        return answer_events(generation, text, speaking, painting)
 
     def _speech_head(self) -> SpeechHead:
         """The speech head.
@@ -372,40 +331,6 @@ class OmniInference:
         return None
 
 
-class _Painting:
-    """The picture of an answer, once its text is there."""
-
-    def __init__(
-        self, session: OmniInference, turn: Message, options: DrawingOptions, seed: int
-    ) -> None:
-        self._session, self._options, self._seed = session, options, seed
-        self._words = " ".join(part.text for part in turn.content if isinstance(part, TextPart))
-        images = [part.source for part in turn.content if isinstance(part, ImagePart)]
-        self._image = images[-1] if images else None
-
-    def drawn(self, answer: str) -> Iterator[ImageProgress | Drawing]:
-        """Progress, and last the picture: of the words, or of the answer where all was spoken.
-
-        An answer beside words is not drawn from: mini, asked to paint a monkey, says "No.", and
-        with that for a thought it painted none.
-        """
-        from unimoe.infer.drawing import draw
-
-        session, options = self._session, self._options
-        events = draw(
-            session.model,
-            session.vocabulary,
-            session.drawn_by(),
-            self._words or answer,
-            self._image,
-            steps=options.steps,
-            guidance_scale=options.guidance_scale,
-            seed=self._seed,
-        )
-        for event in events:
-            yield event if isinstance(event, ImageProgress) else Drawing(event)
-
-
 def media_parts(
     *,
     image: ImageSource | Sequence[ImageSource] | None = None,
@@ -426,32 +351,6 @@ def _each(sources: Any) -> Sequence[Any]:
         return ()
     is_sound = isinstance(sources, tuple) and len(sources) == 2 and isinstance(sources[1], Real)
     return sources if isinstance(sources, list | tuple) and not is_sound else (sources,)
-
-
-def _told(pieces: list[str | VoiceChange], speaking: Speaking | None) -> Iterator[TextDelta]:
-    """Show what an answer says, and have it spoken."""
-    for piece in pieces:
-        if isinstance(piece, str):
-            yield TextDelta(piece)
-        if speaking is not None:
-            if isinstance(piece, str):
-                speaking.push(piece)
-            else:
-                speaking.change_voice(piece.description)
-
-
-def _heard_and_seen(
-    speaking: Speaking | None, picture: Iterator[ImageProgress | Drawing] | None
-) -> Iterator[SpeechChunk | ImageProgress | Drawing]:
-    """What is left once the text is there: some of the speech after every step of the picture."""
-    if speaking is not None:
-        speaking.finish()
-    for event in picture or ():
-        yield event
-        if speaking is not None and (chunk := speaking.step()):
-            yield chunk
-    if speaking is not None:
-        yield from speaking.rest()
 
 
 def _forms(output_form: Sequence[str]) -> tuple[str, ...]:
