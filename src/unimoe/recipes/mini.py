@@ -38,7 +38,7 @@ from unimoe.checkpoint.mini import base_directory, export_trained
 from unimoe.checkpoint.packed import read_packed
 from unimoe.checkpoint.weights import load_model
 from unimoe.config import MoEConfig
-from unimoe.data.build.ocr import PARTS, WrittenTexts
+from unimoe.data.build.ocr import FURTHER_FONTS, PARTS, WrittenTexts
 from unimoe.data.manifest import read_manifest
 from unimoe.encoders.soft_words import SoftWords
 from unimoe.errors import CheckpointError
@@ -239,7 +239,7 @@ def _stage(
 def _letters(model: OmniModel) -> LetterSamples:
     assert model.vision is not None
     vocabulary = Vocabulary.from_directory(base_directory(), model.config.special_tokens)
-    texts = WrittenTexts({name: fetch(part(name)) for name in PARTS})
+    texts = WrittenTexts({name: fetch(part(name)) for name in (*PARTS, FURTHER_FONTS)})
     return LetterSamples(texts, model.vision, vocabulary, model.config)
 
 

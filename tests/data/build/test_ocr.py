@@ -1,15 +1,19 @@
 import dataclasses
 import random
+import shutil
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 from data.made_texts import HELD_OUT, text_sources
 from PIL import Image
 
-from unimoe.data import read_manifest
+from unimoe.data import Split, read_manifest
 from unimoe.data.build import ocr
 from unimoe.data.build.canvas import SIDE
+from unimoe.data.build.letter_builds import PLAIN, Build
 from unimoe.data.build.ocr import (
     LINE_END,
     WrittenTexts,
@@ -94,13 +98,14 @@ def test_letters_are_placed_from_left_to_right_and_lines_downwards(built: Path) 
         assert " ".join(read) == sample.answers[0]
 
 
+@pytest.mark.parametrize("build", [PLAIN, Build(width=0.8, lean=0.15, finer=(0.5, 0.0))])
 @pytest.mark.parametrize("seed", range(5))
-def test_a_letter_is_where_it_is_told_to_be(tmp_path: Path, seed: int) -> None:
+def test_a_letter_is_where_it_is_told_to_be(tmp_path: Path, seed: int, build: Build) -> None:
     faces = ocr.read_typefaces(text_sources(tmp_path)["fonts"])
     mono = next(face for face in faces if "Mono" in face.family)
 
     def written(*lines: str) -> tuple[np.ndarray, tuple[Place, ...]]:
-        picture, places = ocr._picture(ocr.Text(lines, "two"), mono, random.Random(seed))
+        picture, places = ocr._picture(ocr.Text(lines, "two"), mono, build, random.Random(seed))
         return np.asarray(picture).astype(float), places
 
     # Nothing else moves when one of these is left out.
@@ -134,7 +139,7 @@ def test_the_end_of_a_line_is_told_beside_the_shorter_line(
     tmp_path: Path, lines: tuple[str, str], is_behind: bool
 ) -> None:
     face = ocr.read_typefaces(text_sources(tmp_path)["fonts"])[0]
-    _, places = ocr._picture(ocr.Text(lines, "two"), face, random.Random(0))
+    _, places = ocr._picture(ocr.Text(lines, "two"), face, PLAIN, random.Random(0))
 
     number = len(lines[0])
     end, shorter = places[number], places[number - 1 if is_behind else number + 1]
@@ -157,3 +162,43 @@ def test_pictures_of_the_set_are_those_drawn_alone(tmp_path: Path) -> None:
         assert dataclasses.replace(sample, images=stored[index].images) == stored[index]
         with Image.open(tmp_path / "set" / stored[index].images[0]) as image:
             assert image.tobytes() == picture.tobytes()
+
+
+def test_further_fonts_change_training_drawn_beside_the_set_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    sources = text_sources(tmp_path)
+    further = tmp_path / "further"
+    further.mkdir()
+    shutil.copy(Path(matplotlib.get_data_path()) / "fonts/ttf/STIXGeneral.ttf", further)
+    plain = WrittenTexts(sources, held_out_families=HELD_OUT)
+    more = WrittenTexts(sources | {ocr.FURTHER_FONTS: further}, held_out_families=HELD_OUT)
+
+    def families(texts: WrittenTexts, split: Split) -> set[str]:
+        return {texts.draw(split, index)[1].traits["family"] for index in range(40)}
+
+    assert families(more, "train") == families(plain, "train") | {"STIXGeneral"}
+    for index in range(1, 20, 2):  # in letters held out
+        picture, sample = more.draw("test", index)
+        own, same = plain.draw("test", index)
+        assert (picture.tobytes(), sample) == (own.tobytes(), same)
+
+
+def test_half_of_what_is_drawn_beside_the_set_is_built_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = text_sources(tmp_path)
+    texts = WrittenTexts(
+        sources | {ocr.FURTHER_FONTS: sources["fonts"]}, held_out_families=HELD_OUT
+    )
+    builds = []
+    draw = ocr._written
+
+    def written(*given: Any) -> Any:
+        builds.append(given[2])
+        return draw(*given)
+
+    monkeypatch.setattr(ocr, "_written", written)
+    for index in range(60):
+        texts.draw("train", index)
+    assert 15 < builds.count(PLAIN) < 45

@@ -25,6 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 from unimoe.data import DataCard, DatasetWriter, OmniSample, Split, SplitRatios, split_of
 from unimoe.data.build.canvas import COLOURS, RGB, SIDE, Spot, lay, make_background, shade
 from unimoe.data.build.corpora import read_glosses
+from unimoe.data.build.letter_builds import PLAIN, Build, any_build, moved, rebuilt
 from unimoe.data.build.questions import Asked, turns_of
 from unimoe.data.sample import Box, Place
 from unimoe.errors import DataError
@@ -32,6 +33,8 @@ from unimoe.parts import fetch, part
 
 TASK = "ocr"
 PARTS = ("fonts", "wordnet")
+FURTHER_FONTS = "further-fonts"
+"""A part of families that no set shows: for what is drawn beside it."""
 HELD_OUT_FAMILIES = ("Cabin", "Old Standard TT")
 _NUM_PICTURES: dict[Split, int] = {"train": 18_000, "validation": 150, "test": 600}
 _QUESTIONS = (
@@ -52,6 +55,7 @@ _LETTER_PIXELS = 64
 _NEW_SHARE = 0.15
 _FURTHER_SHARE = 0.35
 _MOST_DIGITS = 4
+_REBUILT_SHARE = 0.5
 LINE_END = "line"
 """Told once between two lines, so that their parting need not be guessed from where letters are."""
 _UNDRAWN = "text.png"
@@ -157,11 +161,20 @@ class WrittenTexts:
     ) -> None:
         """Read letters and words from unpacked parts, by part name.
 
+        Args:
+            sources: `PARTS`; with `FURTHER_FONTS` too, training is in these as well, and half of
+                it in other builds of the letters.
+            seed: of all that is drawn.
+            held_out_families: of the test alone.
+
         Raises:
             DataError: a held-out family is not among the fonts, or they are all that there is.
         """
         self._seed = seed
         typefaces = read_typefaces(sources["fonts"])
+        self._has_builds = FURTHER_FONTS in sources
+        if self._has_builds:
+            typefaces += read_typefaces(sources[FURTHER_FONTS])
         self._held_out, self._learned = _parted(typefaces, held_out_families)
         texts = (text for gloss in read_glosses(sources["wordnet"]) for text in gloss.spoken_texts)
         self._words = _parted_words(common_words(texts))
@@ -173,7 +186,8 @@ class WrittenTexts:
     def draw(self, split: Split, index: int) -> tuple[Image.Image, OmniSample]:
         """A picture, 168 pixels a side, and what is asked of it; of where it will stand nothing."""
         typeface, text, rng = self._begin(split, index)
-        picture, places = _picture(text, typeface, rng)
+        is_rebuilt = self._has_builds and split == "train" and rng.random() < _REBUILT_SHARE
+        picture, places = _picture(text, typeface, any_build(rng) if is_rebuilt else PLAIN, rng)
         letters = "held out" if self._is_new(split, index) else "training"
         key, question = f"{split} {index}", rng.choice(_QUESTIONS)
         return picture, _sample(key, text, typeface.family, letters, question, places)
@@ -295,7 +309,7 @@ class _Written(NamedTuple):
 
 
 def _picture(
-    text: Text, typeface: Typeface, rng: random.Random
+    text: Text, typeface: Typeface, build: Build, rng: random.Random
 ) -> tuple[Image.Image, tuple[Place, ...]]:
     """The text somewhere on a background, and where each letter and end of a line is."""
     picture = make_background(rng)
@@ -306,7 +320,7 @@ def _picture(
     elif rng.random() < 0.15:
         picture = Image.new("RGB", picture.size, ink)
         ink = (255, 255, 255)
-    written = _written(text.lines, typeface, ink)
+    written = _written(text.lines, typeface, build, ink)
     letters = written.picture
     widest = 0.94 * SIDE
     tallest = 0.3 * SIDE * len(text.lines)
@@ -331,7 +345,7 @@ def _point(x: float, y: float) -> Box:
     return Box(across, down, across, down)
 
 
-def _written(lines: Sequence[str], typeface: Typeface, ink: RGB) -> _Written:
+def _written(lines: Sequence[str], typeface: Typeface, build: Build, ink: RGB) -> _Written:
     """Lines one below the other, each in the middle."""
     font = ImageFont.truetype(typeface.path, _LETTER_PIXELS)
     text = "\n".join(lines)
@@ -341,7 +355,9 @@ def _written(lines: Sequence[str], typeface: Typeface, ink: RGB) -> _Written:
     picture = Image.new("RGBA", size, (*ink, 0))
     corner = (4 - box[0], 4 - box[1])
     ImageDraw.Draw(picture).multiline_text(corner, text, font=font, align="center", fill=ink)
-    return _Written(picture, tuple(_middles(lines, font, pen)))
+    middles = _middles(lines, font, pen)
+    at = [(sign, *moved(right, below, build)) for sign, right, below in middles]
+    return _Written(rebuilt(picture, build), tuple(at))
 
 
 class _Line(NamedTuple):
