@@ -55,7 +55,6 @@ def test_plain_letters_stay_as_they_are() -> None:
 def test_finer_strokes_lose_ink_across_or_down_and_hairlines_stay(axis: int) -> None:
     ink = np.zeros((20, 20, 4), np.uint8)
     ink[8:12, 2:18] = 255  # a level stroke
-    ink[10, 2:18, 3] = 255
     level = Image.fromarray(ink if axis else ink.transpose(1, 0, 2))
     shares = (0.0, 0.5) if axis else (0.5, 0.0)
     fine = np.asarray(rebuilt(level, Build(finer=shares)).getchannel("A")).astype(int)
