@@ -28,6 +28,7 @@ from unimoe.recipes.mini import (
     mini_moe,
     mini_stages,
 )
+from unimoe.recipes.mini_dictation import DictationSamples
 from unimoe.recipes.mini_letters import LetterSamples
 from unimoe.recipes.tiny import tiny_config
 from unimoe.train.align import blank_token
@@ -122,6 +123,26 @@ def test_letters_of_an_alignment_are_drawn_and_belong_to_no_set(
     made = mini._stage("", plan, lambda runs: model, aligns="vision").material(plan, tmp_path)
     assert asked == [("ocr",), ("ocr",)]
     assert made.sources == {"letters": drawn}
+
+
+def test_dictation_is_made_of_recordings_that_are_validated_with_their_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = OmniModel(tiny_config())
+    asked: list[tuple[tuple[str, ...], str]] = []
+
+    def no_sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, PreparedSet]:
+        asked.append((tuple(names), split))
+        return {}
+
+    dictated = object.__new__(DictationSamples)  # of no recording
+    dictated.lengths = [9]
+    monkeypatch.setattr(mini, "_sets", no_sets)
+    monkeypatch.setattr(mini, "_dictation", lambda model: dictated)
+    plan = dataclasses.replace(STAGES["mixed"].plan, mixture={"text": 1.0, "dictation": 2.0})
+    made = mini._stage("", plan, lambda runs: model).material(plan, tmp_path)
+    assert asked == [(("text",), "train"), (("text", "speech"), "validation")]
+    assert made.sources == {"dictation": dictated}
 
 
 def test_a_mixture_goes_on_from_a_former_one_unless_routers_were_aimed_anew(

@@ -46,6 +46,7 @@ from unimoe.model.omni import OmniModel
 from unimoe.model.specialists import specialist_moe, take_expert, with_deltas
 from unimoe.nn.precision import product_dtype
 from unimoe.parts import cache_directory, fetch, part
+from unimoe.recipes.mini_dictation import DictationSamples
 from unimoe.recipes.mini_drawing import mini_drawing
 from unimoe.recipes.mini_letters import LetterSamples
 from unimoe.recipes.mini_routing import ROW_LENGTH, Teaching, aim_at_modalities
@@ -69,6 +70,8 @@ SPECIALISTS = {0: "vision", 1: "speech", 2: "sound"}
 IMAGES = {"easy_vqa": 1.0, "naming": 2.0, "scenes": 2.0, "ocr": 1.0}
 _LETTERS = "letters"
 """In a mixture: pictures of text drawn for it, not a set."""
+_DICTATION, _DICTATED = "dictation", "speech"
+"""In a mixture: the recordings of this set, each answered with what is written in its clips."""
 _PICTURES = {"easy_vqa": 0.2, "naming": 1.0, "scenes": 1.6, "ocr": 1.2, _LETTERS: 4.0}
 """For alignment: what takes longest to tell apart comes most often."""
 VIDEO = {"video": 1.5}
@@ -168,22 +171,22 @@ def _gentle(learns: Mapping[str, float]) -> dict[str, float]:
 
 _EVERYTHING = {
     "easy_vqa": 0.2,
-    "naming": 0.6,
-    "scenes": 6.0,
-    "ocr": 5.0,
-    "video": 3.5,
-    "speech": 1.8,
-    "vocabulary": 1.0,
-    "spoken": 1.4,
-    "sounds": 0.4,
+    "naming": 1.4,
+    "scenes": 5.0,
+    "ocr": 3.5,
+    _LETTERS: 3.0,
+    "video": 4.0,
+    _DICTATION: 3.0,
+    "spoken": 1.2,
+    "sounds": 1.0,
     "combined": 0.9,
     "text": 0.7,
-    "core_prose": 2.5,
+    "core_prose": 2.2,
 }
 """What is learned first comes least: names are in the tokens, and cost 0.02 nats from the 50th step
-on. Scenes and reading, where tokens must be told apart, come most. What the core itself writes
-keeps it fluent, if it is new to it: short answers alone do not, nor did a twentieth of what it had
-seen before."""
+on. Scenes, video and reading, where tokens must be told apart, come most. What the core itself
+writes keeps it fluent, if it is new to it: short answers alone do not, nor did a twentieth of what
+it had seen before."""
 _MIXTURE = _ROUTERS | _SHARED | _DELTAS | _ATTENTION | _gentle(_SPEECH_CONNECTOR)
 
 
@@ -218,9 +221,12 @@ def _stage(
 ) -> Stage[Plan]:
     def material(plan: Plan, runs: Path) -> Material:
         model = model_of(runs)
-        sets = [name for name in plan.mixture if name != _LETTERS]
+        sets = [name for name in plan.mixture if name not in (_LETTERS, _DICTATION)]
         sources: dict[str, SampleSource] = {**_sets(model, sets, "train")}
-        validation = _sets(model, sets, "validation")
+        if _DICTATION in plan.mixture:
+            sources[_DICTATION] = _dictation(model)
+            sets.append(_DICTATED)
+        validation = _sets(model, dict.fromkeys(sets), "validation")
         objective: Objective = forward_loss
         if aligns is not None:
             objective = WordAlignment()
@@ -241,6 +247,12 @@ def _letters(model: OmniModel) -> LetterSamples:
     vocabulary = Vocabulary.from_directory(base_directory(), model.config.special_tokens)
     texts = WrittenTexts({name: fetch(part(name)) for name in (*PARTS, FURTHER_FONTS)})
     return LetterSamples(texts, model.vision, vocabulary, model.config)
+
+
+def _dictation(model: OmniModel) -> DictationSamples:
+    vocabulary = Vocabulary.from_directory(base_directory(), model.config.special_tokens)
+    spoken = _sets(model, [_DICTATED], "train")[_DICTATED]
+    return DictationSamples(spoken, vocabulary, model.config)
 
 
 def _words_of(model: OmniModel, encoder: Encoder) -> SoftWords:
