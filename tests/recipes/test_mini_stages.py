@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 import torch
@@ -102,46 +103,49 @@ def test_alignment_of_a_former_run_unlearns_no_word(
     assert _words_of(model, "vision").token_ids.tolist() == sorted([*spoken, blank])
 
 
-def test_letters_of_an_alignment_are_drawn_and_belong_to_no_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tiny_config()
-    assert config.vision is not None
-    vision = dataclasses.replace(config.vision, speaks_words=True)
-    model = OmniModel(dataclasses.replace(config, vision=vision))
-    asked: list[tuple[str, ...]] = []
-
-    def no_sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, PreparedSet]:
-        asked.append(tuple(names))
-        return {}
-
-    drawn = object.__new__(LetterSamples)  # none is drawn
-    drawn.lengths = [9]
-    monkeypatch.setattr(mini, "_sets", no_sets)
-    monkeypatch.setattr(mini, "_letters", lambda model: drawn)
-    plan = dataclasses.replace(STAGES["pictures"].plan, mixture={"ocr": 1.0, "letters": 2.0})
-    made = mini._stage("", plan, lambda runs: model, aligns="vision").material(plan, tmp_path)
-    assert asked == [("ocr",), ("ocr",)]
-    assert made.sources == {"letters": drawn}
+AskedSets: TypeAlias = list[tuple[tuple[str, ...], str]]
+"""Names and split."""
 
 
-def test_dictation_is_made_of_recordings_that_are_validated_with_their_own_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = OmniModel(tiny_config())
-    asked: list[tuple[tuple[str, ...], str]] = []
+@pytest.fixture
+def asked_sets(monkeypatch: pytest.MonkeyPatch) -> AskedSets:
+    """What a stage asks for, of which there is nothing."""
+    asked: AskedSets = []
 
     def no_sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, PreparedSet]:
         asked.append((tuple(names), split))
         return {}
 
+    monkeypatch.setattr(mini, "_sets", no_sets)
+    return asked
+
+
+def test_letters_of_an_alignment_are_drawn_and_belong_to_no_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_sets: AskedSets
+) -> None:
+    config = tiny_config()
+    assert config.vision is not None
+    vision = dataclasses.replace(config.vision, speaks_words=True)
+    model = OmniModel(dataclasses.replace(config, vision=vision))
+    drawn = object.__new__(LetterSamples)  # none is drawn
+    drawn.lengths = [9]
+    monkeypatch.setattr(mini, "_letters", lambda model: drawn)
+    plan = dataclasses.replace(STAGES["pictures"].plan, mixture={"ocr": 1.0, "letters": 2.0})
+    made = mini._stage("", plan, lambda runs: model, aligns="vision").material(plan, tmp_path)
+    assert asked_sets == [(("ocr",), "train"), (("ocr",), "validation")]
+    assert made.sources == {"letters": drawn}
+
+
+def test_dictation_is_made_of_recordings_that_are_validated_with_their_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_sets: AskedSets
+) -> None:
+    model = OmniModel(tiny_config())
     dictated = object.__new__(DictationSamples)  # of no recording
     dictated.lengths = [9]
-    monkeypatch.setattr(mini, "_sets", no_sets)
     monkeypatch.setattr(mini, "_dictation", lambda model: dictated)
     plan = dataclasses.replace(STAGES["mixed"].plan, mixture={"text": 1.0, "dictation": 2.0})
     made = mini._stage("", plan, lambda runs: model).material(plan, tmp_path)
-    assert asked == [(("text",), "train"), (("text", "speech"), "validation")]
+    assert asked_sets == [(("text",), "train"), (("text", "speech"), "validation")]
     assert made.sources == {"dictation": dictated}
 
 

@@ -244,15 +244,17 @@ def _stage(
 
 def _letters(model: OmniModel) -> LetterSamples:
     assert model.vision is not None
-    vocabulary = Vocabulary.from_directory(base_directory(), model.config.special_tokens)
     texts = WrittenTexts({name: fetch(part(name)) for name in (*PARTS, FURTHER_FONTS)})
-    return LetterSamples(texts, model.vision, vocabulary, model.config)
+    return LetterSamples(texts, model.vision, _vocabulary(model), model.config)
 
 
 def _dictation(model: OmniModel) -> DictationSamples:
-    vocabulary = Vocabulary.from_directory(base_directory(), model.config.special_tokens)
     spoken = _sets(model, [_DICTATED], "train")[_DICTATED]
-    return DictationSamples(spoken, vocabulary, model.config)
+    return DictationSamples(spoken, _vocabulary(model), model.config)
+
+
+def _vocabulary(model: OmniModel) -> Vocabulary:
+    return Vocabulary.from_directory(base_directory(), model.config.special_tokens)
 
 
 def _words_of(model: OmniModel, encoder: Encoder) -> SoftWords:
@@ -268,7 +270,7 @@ def _write_words(model: OmniModel, encoder: Encoder, own: Path) -> None:
 
 
 def _sets(model: OmniModel, names: Iterable[str], split: str) -> dict[str, PreparedSet]:
-    vocabulary = Vocabulary.from_directory(base_directory(), model.config.special_tokens)
+    vocabulary = _vocabulary(model)
     folder = prepared_folder(cache_directory() / "prepared", model, vocabulary)
     data = cache_directory() / "data" / "mini"
     found = {name: read_manifest(data / name / f"{split}.jsonl") for name in names}

@@ -33,17 +33,23 @@ class DictationSamples:
             DataError: nothing is written in any.
         """
         self._spoken, self._vocabulary, self._config = spoken, vocabulary, config
-        texts = ((index, self._written(entry)) for index, entry in enumerate(spoken))
-        self._texts = [(index, text) for index, text in texts if text]
+        self._texts: list[tuple[int, str]] = []
+        self.lengths: list[int] = []
+        for index, entry in enumerate(spoken):
+            if text := self._written(entry):
+                self._texts.append((index, text))
+                self.lengths.append(len(self._answered(entry, text).sample.input_ids))
         if not self._texts:
             raise DataError(
                 f"{spoken.name}: nothing is written in its recordings; they need speech"
             )
-        self.lengths = [len(self[number].sample.input_ids) for number in range(len(self._texts))]
 
     def __getitem__(self, number: int, /) -> TrainSample:
         index, text = self._texts[number]
-        entry = self._spoken[index]
+        return self._answered(self._spoken[index], text)
+
+    def _answered(self, entry: TrainSample, text: str) -> TrainSample:
+        """The recording with this answer instead of its own."""
         sample = entry.sample
         assert sample.labels is not None  # a prepared sample has an answer
         answer = (sample.labels != IGNORED).nonzero().flatten()
