@@ -50,6 +50,8 @@ WORDS = (
     *("red", "blue", "green", "yes", "no", "hello", "dog", "cat", "house", "water"),
 )
 _NUM_CLIPS: dict[Split, int] = {"train": 2400, "validation": 80, "test": 600}
+# A direction shows in no frame alone, and takes the most practice.
+_TRAINING_KINDS = ("direction", *KINDS, "direction")
 _TRAINING_TURNS = 6
 _DESCRIBED_SHARE = 0.5
 _SOUND_SHARE = 0.4
@@ -113,11 +115,12 @@ def build_video(
     with DatasetWriter(folder, TASK, seed, disjoint=["clip"]) as writer:
         for split, number in _NUM_CLIPS.items():
             balance = Balance()
+            kinds = _TRAINING_KINDS if split == "train" else KINDS
             noises = _noises(say, is_test=split == "test")
             for index in range(max(1, round(number * scale))):
                 key = f"{split} {index}"
                 rng = random.Random(f"{seed} {TASK} {key}")
-                kind = KINDS[index % len(KINDS)]
+                kind = kinds[index % len(kinds)]
                 story, possible = _story_to_ask(kind, sprites, noises, rng)
                 asked = _asked(story, possible, kind, split, balance, rng)
                 frames = draw_frames(story, sprites, rng)
