@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,19 @@ def test_names_of_the_test_are_asked_for_in_words_training_never_uses(built: Pat
 
     assert any(text.startswith(form) for text in asked["test"])
     assert not any(text.startswith(form) for text in asked["train"])
+
+
+def test_a_name_in_its_usual_style_is_asked_for_in_sixteen_wordings(built: Path) -> None:
+    train = read_manifest(built / "train.jsonl")
+    samples = (train[number] for number in range(len(train)))
+    names = [s for s in samples if s.task in ("names", "more_names")]
+    usual = [s for s in names if "style." not in s.conversations[0].text]
+
+    asked = Counter(s.traits["concept"] for s in usual)
+
+    assert usual
+    assert set(asked.values()) == {16}
+    assert len({s.conversations[0].text for s in usual}) == len(usual)
 
 
 def test_at_least_a_hundred_things_are_familiar() -> None:

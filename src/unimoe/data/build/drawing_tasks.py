@@ -72,6 +72,18 @@ NAME_PROMPTS = (
     "Make a picture of {} for me.",
 )
 """So many that what they share is learned, and not their words."""
+_FURTHER_PROMPTS = (
+    "Sketch {} for us, please.",
+    "I would like to see {}.",
+    "Would you draw {}, please?",
+    "Paint me {}.",
+    "Let me see a drawing of {}.",
+    "Create an image of {}.",
+    "How about a little painting of {}?",
+    "May I have a picture of {}?",
+)
+"""Of names alone. A painter that is fitted to another core knows a name in words that neither
+taught it the better, the more words both cores have read it in (docs/log.md)."""
 STYLED_PROMPTS = ("Draw {} in the {} style.", "Paint {} in the {} style.")
 HELD_OUT_PROMPT = "Can you paint {} for me?"
 THOUGHT_PROMPT = "Think of {}, then draw it."
@@ -221,7 +233,8 @@ def _names(things: _Things, seed: int) -> _Made:
         split = _split_of_drawing(style, concept, seed)
         if split == "test":  # there a picture is to be redrawn like this one
             continue
-        forms = STYLED_PROMPTS + (NAME_PROMPTS if style == USUAL_STYLE else ())
+        unstyled = NAME_PROMPTS + _FURTHER_PROMPTS if style == USUAL_STYLE else ()
+        forms = STYLED_PROMPTS + unstyled
         for form in forms:
             prompt = form.format(concept.phrase, STYLE_WORDS[style])
             yield split, _name(prompt, style, concept, picture)
