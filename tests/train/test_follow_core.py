@@ -71,3 +71,25 @@ def test_what_does_not_read_states_is_left_as_it_is(painter: Painter) -> None:
         "projector.content.weight",
         "projector.content.bias",
     }
+
+
+def test_what_hardly_shows_in_the_states_is_read_too(painter: Painter) -> None:
+    faint = torch.ones(MEANINGS)
+    faint[0] = 0.05  # as names are beside everything else
+    one, other = (UNSEEN.clone() for _ in range(2))
+    one[:, 0], other[:, 0] = 1, -1
+    painter.fit_states(states(TAUGHT * faint, core=1))
+
+    def difference(core: int) -> Tensor:
+        gathered = [
+            painter.draft.gather(painter.normalised(states(each * faint, core)).flatten(1))
+            for each in (one, other)
+        ]
+        return (gathered[0] - gathered[1]).detach()
+
+    wanted = difference(core=1)
+
+    follow_core(painter, states(TAUGHT * faint, core=1), states(TAUGHT * faint, core=2))
+
+    lost = (wanted - difference(core=2)).square().mean() / wanted.square().mean()
+    assert float(lost) < 0.02
