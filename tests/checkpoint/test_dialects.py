@@ -224,6 +224,13 @@ def test_a_dense_configuration_has_only_text() -> None:
     assert config.special_tokens == SpecialTokens(pad=2, end_of_turn=2)
 
 
+def test_interleaved_axes_are_read_and_written() -> None:
+    rope = {"mrope_section": [2, 3, 3], "mrope_interleaved": True}
+    config = released_with(rope_scaling=rope)
+    assert config.core.rope_layout == "interleaved"
+    assert config_from_json(released_json(config, None, "float32")) == config
+
+
 def test_text_sections_have_the_proportion_of_the_released_model() -> None:
     assert text_rope_sections(128) == (16, 24, 24)
     assert sum(text_rope_sections(6)) == 3

@@ -10,6 +10,7 @@ from unimoe.config.core import (
     DropPolicy,
     GateGradient,
     MoEConfig,
+    RopeLayout,
     RouterConfig,
     RoutingRule,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "OmniConfig",
     "PainterConfig",
     "PositionRule",
+    "RopeLayout",
     "RouterConfig",
     "RoutingRule",
     "SpeakerConfig",
