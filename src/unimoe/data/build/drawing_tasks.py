@@ -81,6 +81,14 @@ _FURTHER_PROMPTS = (
     "Create an image of {}.",
     "How about a little painting of {}?",
     "May I have a picture of {}?",
+    "Would you paint {}?",
+    "Give me a drawing of {}, please.",
+    "Let us draw {}.",
+    "Can I see {}?",
+    "Paint a picture that shows {}.",
+    "Make me a little sketch of {}.",
+    "What does {} look like? Draw it.",
+    "Do a painting of {} for us.",
 )
 """Of names alone. A painter that is fitted to another core knows a name in words that neither
 taught it the better, the more words both cores have read it in (docs/log.md)."""
