@@ -165,7 +165,7 @@ def test_built_clips_play_and_share_nothing(tmp_path: Path) -> None:
     train, test = (read_manifest(tmp_path / "set" / f"{name}.jsonl") for name in ("train", "test"))
     assert not {s.traits["clip"] for s in train} & {s.traits["clip"] for s in test}
     moving = [s for s in train if {"left", "right", "up", "down"} & set(s.traits["clip"].split())]
-    assert len(moving) >= len(train) * 3 / 8  # direction is practised most
+    assert len(moving) >= len(train) / 2  # direction is practised most
     sounding = next(s for s in test if s.traits["sound"] == "sound")
     film = load_video(tmp_path / "set" / sounding.videos[0], _CONFIG, has_audio=True)
     assert film.sound is not None
