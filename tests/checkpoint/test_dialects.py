@@ -161,6 +161,7 @@ def test_of_several_end_tokens_the_first_ends_a_turn() -> None:
         ("mlp_dynamic_top_p", 1.5, r"top_p is 1.5"),
         ("rope_scaling", {"mrope_section": [1, 1, 1]}, r"rope_sections \(1, 1, 1\) must add up"),
         ("rope_scaling", {"rope_type": "yarn"}, r"rope_scaling.rope_type is 'yarn', which is not"),
+        ("rope_scaling", {"mrope_interleaved": True}, r"rope_scaling.mrope_interleaved is True"),
         ("rope_scaling", [1], r"rope_scaling is \[1\]; need a group"),
         ("image_grid_pinpoints", "3x3", r"image_grid_pinpoints is '3x3'"),
         ("whisper_projector_type", "qformer", r"whisper_projector_type is 'qformer'"),
@@ -222,13 +223,6 @@ def test_a_dense_configuration_has_only_text() -> None:
     assert not config.core.has_qkv_bias
     assert config.core.rope_sections == (2, 1, 1)
     assert config.special_tokens == SpecialTokens(pad=2, end_of_turn=2)
-
-
-def test_interleaved_axes_are_read_and_written() -> None:
-    rope = {"mrope_section": [2, 3, 3], "mrope_interleaved": True}
-    config = released_with(rope_scaling=rope)
-    assert config.core.rope_layout == "interleaved"
-    assert config_from_json(released_json(config, None, "float32")) == config
 
 
 def test_text_sections_have_the_proportion_of_the_released_model() -> None:

@@ -171,23 +171,6 @@ def test_tokens_of_a_window_stand_side_by_side() -> None:
 
 
 @torch.no_grad()
-def test_every_token_is_told_its_row_and_column() -> None:
-    config = dataclasses.replace(DINOV2, pool_side=5, aligner_layers=1, tokens_per_window=2)
-    encoder = encoder_of(dataclasses.replace(config, tells_places=True))
-    assert encoder.places is not None
-    placeless = encoder_of(config)(tiles(2))
-    assert torch.equal(encoder(tiles(2)), placeless)  # before anything is learned
-
-    encoder.places.rows.normal_()
-    encoder.places.columns.normal_()
-
-    told = (encoder(tiles(2)) - placeless).unflatten(1, (5, 10))
-    for row, column in ((0, 0), (1, 7), (4, 9)):
-        place = encoder.places.rows[row] + encoder.places.columns[column]
-        torch.testing.assert_close(told[:, row, column], place.expand(2, -1))
-
-
-@torch.no_grad()
 def test_a_picture_in_every_prompt_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, seen = encoder_of(SIGLIP), []
     encoder.tower.encoder.register_forward_pre_hook(

@@ -1,19 +1,14 @@
-from typing import get_args
-
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unimoe.config import RopeLayout
 from unimoe.nn.rope import rotary_angles, rotate, rotation
 
 THETA = 10_000.0
 
 
-def angles_of(
-    t: int, h: int, w: int, sections: tuple[int, int, int], layout: RopeLayout = "sections"
-) -> torch.Tensor:
-    return rotary_angles(torch.tensor([[[t]], [[h]], [[w]]]), sections, THETA, layout)[0, 0]
+def angles_of(t: int, h: int, w: int, sections: tuple[int, int, int]) -> torch.Tensor:
+    return rotary_angles(torch.tensor([[[t]], [[h]], [[w]]]), sections, THETA)[0, 0]
 
 
 def test_each_section_follows_its_own_axis() -> None:
@@ -23,18 +18,9 @@ def test_each_section_follows_its_own_axis() -> None:
     torch.testing.assert_close(angles_of(5, 7, 11, (2, 1, 3)), positions * frequencies)
 
 
-def test_interleaved_axes_take_turns_while_they_have_pairs() -> None:
-    frequencies = torch.tensor([THETA ** (-i / 6) for i in range(6)])
-    positions = torch.tensor([5, 7, 11, 5, 11, 11])
-    angles = angles_of(5, 7, 11, (2, 1, 3), "interleaved")
-    torch.testing.assert_close(angles, positions * frequencies)
-
-
-@given(position=st.integers(0, 100_000), layout=st.sampled_from(get_args(RopeLayout)))
-def test_text_positions_are_plain_one_dimensional_rotation(
-    position: int, layout: RopeLayout
-) -> None:
-    split = angles_of(position, position, position, (2, 3, 3), layout)
+@given(position=st.integers(0, 100_000))
+def test_text_positions_are_plain_one_dimensional_rotation(position: int) -> None:
+    split = angles_of(position, position, position, (2, 3, 3))
     plain = angles_of(position, 0, 0, (8, 0, 0))
     assert torch.equal(split, plain)
 

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 
-from unimoe.config import CoreConfig, MoEConfig, RopeLayout, SpecialTokens
+from unimoe.config import CoreConfig, MoEConfig, SpecialTokens
 from unimoe.errors import CheckpointError
 
 Value = TypeVar("Value", int, float, str, bool)
@@ -93,7 +93,6 @@ def core_config(
     *,
     has_qkv_bias: bool,
     sections: tuple[int, int, int] | None,
-    layout: RopeLayout = "sections",
     moe: MoEConfig | None,
 ) -> CoreConfig:
     """The decoder, under the names that all Qwen2 and Llama descendants use."""
@@ -111,7 +110,6 @@ def core_config(
         rms_norm_eps=fields.get("rms_norm_eps", float, 1e-6),
         rope_theta=fields.get("rope_theta", float, theta),
         rope_sections=sections or text_rope_sections(head_dim),
-        rope_layout=layout,
         has_qkv_bias=has_qkv_bias,
         ties_embeddings=fields.get("tie_word_embeddings", bool, False),
         max_positions=fields.get("max_position_embeddings", int, 32_768),

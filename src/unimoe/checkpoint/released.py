@@ -16,7 +16,6 @@ from unimoe.config import (
     CoreConfig,
     MoEConfig,
     OmniConfig,
-    RopeLayout,
     RouterConfig,
     SpecialTokens,
     VideoConfig,
@@ -61,15 +60,10 @@ def read_released(values: Mapping[str, Any]) -> OmniConfig:
     fields.refuse("use_sliding_window", False)
     rope = "rope_scaling" if values.get("rope_scaling") else "rope_parameters"
     fields.group(rope).refuse("rope_type", "default", "mrope")
+    fields.group(rope).refuse("mrope_interleaved", False)
     time, height, width = fields.group(rope).numbers("mrope_section", 3)
-    is_interleaved = fields.group(rope).get("mrope_interleaved", bool, False)
-    layout: RopeLayout = "interleaved" if is_interleaved else "sections"
     core = core_config(
-        fields,
-        has_qkv_bias=True,
-        sections=(time, height, width),
-        layout=layout,
-        moe=_released_moe(fields),
+        fields, has_qkv_bias=True, sections=(time, height, width), moe=_released_moe(fields)
     )
     return OmniConfig(
         core=core,
@@ -252,7 +246,6 @@ def _core_fields(core: CoreConfig) -> dict[str, Any]:
         "rope_theta": core.rope_theta,
         "rope_scaling": {
             "mrope_section": list(core.rope_sections),
-            **({"mrope_interleaved": True} if core.rope_layout == "interleaved" else {}),
             "rope_type": "default",
             "type": "default",
         },

@@ -10,7 +10,6 @@ from unimoe.config.core import (
     DropPolicy,
     GateGradient,
     MoEConfig,
-    RopeLayout,
     RouterConfig,
     RoutingRule,
 )
@@ -64,7 +63,6 @@ __all__ = [
     "OmniConfig",
     "PainterConfig",
     "PositionRule",
-    "RopeLayout",
     "RouterConfig",
     "RoutingRule",
     "SpeakerConfig",

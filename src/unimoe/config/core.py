@@ -10,7 +10,6 @@ from unimoe.config.claims import require
 RoutingRule = Literal["paper", "released"]
 GateGradient = Literal["deterministic", "sampled"]
 DropPolicy = Literal["probs", "position"]
-RopeLayout = Literal["sections", "interleaved"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,9 +124,6 @@ class CoreConfig:
     rope_theta: float = 1e6
     rope_sections: tuple[int, int, int]
     """Channel pairs that turn with time, height and width; their sum is head_dim / 2."""
-    rope_layout: RopeLayout = "sections"
-    """In sections (as released) time has the fastest pairs, width the slowest: at `rope_theta` 1e5
-    and heads of 64, twelve columns away is a turn of 0.009. Interleaved, the axes take turns."""
     has_qkv_bias: bool = True
     ties_embeddings: bool = False
     max_positions: int = 32_768

@@ -47,9 +47,6 @@ class VisionConfig:
     speaks_words: bool = False
     """Embeddings become mixtures of the core's own (`encoders/soft_words.py`); False: they are
     read as they come out, as released."""
-    tells_places: bool = False
-    """Embeddings get a vector of their row and of their column in the tile
-    (`encoders/places.py`); False: the rotary angle alone tells them, as released."""
     min_tile_grid: tuple[int, int] = (1, 1)
     max_tile_grid: tuple[int, int] = (3, 3)
     """Tiles across and down an image may be cut into, smallest and largest."""

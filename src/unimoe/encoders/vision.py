@@ -18,7 +18,6 @@ from torch.nn import functional
 from unimoe.config import VisionConfig
 from unimoe.encoders.connector import WindowAligner, mlp, pool_patches
 from unimoe.encoders.detail import detail_pixels
-from unimoe.encoders.places import Places
 from unimoe.encoders.rows import encode_rows
 from unimoe.encoders.soft_words import SoftWords
 
@@ -39,8 +38,6 @@ class VisionEncoder(nn.Module):
             else mlp(config.hidden_size, hidden_size, num_layers=2)
         )
         self.words = SoftWords(vocab_size) if config.speaks_words else None
-        across = config.pool_side * config.tokens_per_window
-        self.places = Places(config.pool_side, across, hidden_size) if config.tells_places else None
 
     def forward(
         self,
@@ -127,14 +124,14 @@ class VisionEncoder(nn.Module):
         states: Float[Tensor, "tiles states width"],
         table: Float[Tensor, "vocab hidden"] | None,
     ) -> Float[Tensor, "tiles tokens hidden"]:
-        """Embeddings of every tile as the core reads them: in words, and with their places.
+        """Embeddings of every tile as the core reads them: in words, if the encoder speaks.
 
-        Each if the encoder has it; and without the core's table there are no words.
+        Without the core's table they are those of `connect`.
         """
         embeddings = self.connect(states)
         if self.words is not None and table is not None:
             embeddings = self.words(embeddings, table)
-        return embeddings if self.places is None else self.places(embeddings)
+        return embeddings
 
     def _siglip_patches(
         self, pixels: Float[Tensor, "tiles 3 side side"]

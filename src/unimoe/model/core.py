@@ -137,10 +137,7 @@ class LanguageCore(nn.Module):
         )
         if pattern is not None and attention_mask is not None and cache is None:
             pattern = sample_lengths(attention_mask) or pattern
-        config = self.config
-        angles = rotary_angles(
-            position_ids, config.rope_sections, config.rope_theta, config.rope_layout
-        )
+        angles = rotary_angles(position_ids, self.config.rope_sections, self.config.rope_theta)
         shared = LayerInput(
             turn=rotation(angles, inputs_embeds.dtype),
             pattern=pattern,

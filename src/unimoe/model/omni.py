@@ -245,7 +245,7 @@ def _given_positions(position_ids: Int[Tensor, "3 batch new"], total: int) -> Po
 
 @torch.no_grad()
 def initialise(model: OmniModel) -> None:
-    """Random weights: maps and embeddings normal(0, 0.02), norms 1, biases, queries and places 0.
+    """Random weights: maps and embeddings normal(0, 0.02), norms 1, biases and queries 0.
 
     All words may be said. Towers, Q-Former decoder and writer keep what transformers gave them:
     they are there to be loaded.
@@ -255,7 +255,7 @@ def initialise(model: OmniModel) -> None:
             continue
         if name.endswith(("norm.weight", ".words.spoken")):
             parameter.fill_(1.0)
-        elif name.endswith((".bias", ".query_tokens")) or ".places." in name:
+        elif name.endswith((".bias", ".query_tokens")):
             parameter.zero_()
         else:
             parameter.normal_(0.0, INITIAL_STD)

@@ -6,14 +6,11 @@ Source: paper "Omni-Modality 3D RoPE"; released decoder layer (docs/sources.md#r
 Axes: 3 = (t, h, w), seq = tokens, head_dim = channels of one head.
 """
 
-from itertools import chain, zip_longest
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-
-from unimoe.config import RopeLayout
 
 
 class Rotation(NamedTuple):
@@ -25,37 +22,20 @@ class Rotation(NamedTuple):
 
 
 def rotary_angles(
-    position_ids: Int[Tensor, "3 batch seq"],
-    sections: tuple[int, int, int],
-    theta: float,
-    layout: RopeLayout = "sections",
+    position_ids: Int[Tensor, "3 batch seq"], sections: tuple[int, int, int], theta: float
 ) -> Float[Tensor, "batch seq half"]:
     """Phase of every channel pair in radians, float32: bf16 cannot count beyond 256.
 
     Args:
         position_ids: equal on all three axes for text, which then is plain 1-D RoPE.
-        sections: channel pairs that follow t, h and w; their sum is half.
+        sections: channel pairs that follow t, h and w, in this order; their sum is half.
         theta: base period, in positions.
-        layout: which pairs those are, from the fastest on (`axes_of_pairs`).
     """
     half = sum(sections)
     exponents = torch.arange(half, device=position_ids.device, dtype=torch.float32) / half
-    own_axis = position_ids.float()[axes_of_pairs(sections, layout)]  # [half, batch, seq]
-    return own_axis.movedim(0, -1) / theta**exponents
-
-
-def axes_of_pairs(sections: tuple[int, int, int], layout: RopeLayout) -> list[int]:
-    """The axis that every channel pair follows: 0 is t, 1 is h, 2 is w.
-
-    >>> axes_of_pairs((2, 1, 3), "sections")
-    [0, 0, 1, 2, 2, 2]
-    >>> axes_of_pairs((2, 1, 3), "interleaved")
-    [0, 1, 2, 0, 2, 2]
-    """
-    by_axis = [[axis] * num for axis, num in enumerate(sections)]
-    if layout == "sections":
-        return [*chain(*by_axis)]
-    return [axis for taken in zip_longest(*by_axis) for axis in taken if axis is not None]
+    phases = position_ids.float().unsqueeze(-1) / theta**exponents  # [3, batch, seq, half]
+    own_axis = [part[axis] for axis, part in enumerate(phases.split_with_sizes(sections, dim=-1))]
+    return torch.cat(own_axis, dim=-1)
 
 
 def rotation(angles: Float[Tensor, "batch seq half"], dtype: torch.dtype) -> Rotation:

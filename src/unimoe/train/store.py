@@ -54,7 +54,7 @@ _VISION_TOWER = (
 )
 _AUDIO_TOWER = ("hidden_size", "encoder_layers", "num_heads", "max_source_positions")
 # Those that decide what a connector makes of the states, but not how many tokens.
-_VISION_CONNECTOR = ("aligner_layers", "speaks_words", "tells_places")
+_VISION_CONNECTOR = ("aligner_layers", "speaks_words")
 _AUDIO_CONNECTOR = (
     "decoder_layers",
     "max_target_positions",
