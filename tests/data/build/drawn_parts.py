@@ -14,14 +14,16 @@ _NAMES = ("fox", "cat", "bus", "apple", "tree")
 
 
 def write_easy_vqa(folder: Path, num_train: int = 30, num_test: int = 4) -> Path:
-    """Like the package easy-vqa, unpacked: nine questions a picture."""
+    """Like the package easy-vqa, unpacked: nine questions a picture, of a block on one colour."""
     random = np.random.default_rng(0)
     for split, number in (("train", num_train), ("test", num_test)):
         images = folder / "easy_vqa" / "data" / split / "images"
         images.mkdir(parents=True)
         questions: list[tuple[str, str, int]] = []
         for index in range(number):
-            pixels = random.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            pixels = np.empty((8, 8, 3), np.uint8)
+            pixels[:] = random.integers(0, 200, 3)
+            pixels[2:6, 1:5] = random.integers(200, 255, 3)
             Image.fromarray(pixels).save(images / f"{index}.png")
             questions.append(("what shape is present?", "circle", index))
             questions.append(("what color is the shape?", "teal", index))

@@ -5,6 +5,7 @@ import pytest
 from tests.data.build.drawn_parts import write_easy_vqa
 from unimoe.data import read_manifest
 from unimoe.data.build.easy_vqa import build_easy_vqa
+from unimoe.data.sample import Box
 from unimoe.errors import DataError
 
 
@@ -36,6 +37,13 @@ def test_training_asks_every_question_of_its_pictures_once(built: Path) -> None:
 
 def test_conversations_have_six_questions_at_most(built: Path) -> None:
     assert max(len(s.conversations) for s in read_manifest(built / "train.jsonl")) <= 12
+
+
+def test_a_shape_is_told_where_it_is_and_nowhere_else(built: Path) -> None:
+    for sample in read_manifest(built / "train.jsonl"):
+        (place,) = sample.places
+        assert place.words == "teal | circle"
+        assert place.box == Box(1 / 8, 2 / 8, 5 / 8, 6 / 8)
 
 
 def test_splits_share_no_picture(built: Path) -> None:

@@ -135,6 +135,17 @@ def test_built_scenes_share_nothing_and_ask_all_kinds(tmp_path: Path) -> None:
     assert {len(s.conversations) for s in test} == {2}
 
 
+def test_some_things_to_learn_from_are_alone_in_their_picture(tmp_path: Path) -> None:
+    sources = write_styles(tmp_path, ("fluent-emoji", "twemoji"))
+    build_scenes(sources, tmp_path / "set", scale=0.002)
+    train, test = (read_manifest(tmp_path / "set" / f"{name}.jsonl") for name in ("train", "test"))
+
+    things = [len(sample.places) - 1 for sample in train]  # the whole picture is told the number
+
+    assert things.count(1) == len(things) / 4
+    assert all(len(sample.places) > 2 for sample in test)
+
+
 def test_an_inventory_lists_everything_where_it_is(scenes: list[Scene]) -> None:
     for scene in scenes:
         asked = inventory_of(scene, random.Random(0))

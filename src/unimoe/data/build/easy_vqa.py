@@ -13,11 +13,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from unimoe.data import DataCard, DatasetWriter, OmniSample, Split, SplitRatios, split_of
 from unimoe.data.build.questions import Asked, turns_of
-from unimoe.data.sample import Place
+from unimoe.data.sample import Box, Place
 from unimoe.errors import DataError
 from unimoe.parts import fetch, part
 
@@ -62,12 +63,13 @@ def build_easy_vqa(source: Path, folder: Path, *, seed: int = 0, scale: float = 
                 split: Split = (
                     "test" if official == "test" else split_of(picture, seed, _TRAINING_RATIOS)
                 )
-                path = writer.image(picture, _read(images / f"{number}.png"))
+                drawn = _read(images / f"{number}.png")
+                path = writer.image(picture, drawn)
                 asked = _conversations(questions, split, random.Random(f"{seed} {picture}"))
-                shown = _shown(questions)
+                places = _places(_shown(questions), drawn)
                 for index, conversation in enumerate(asked):
                     key = f"{picture} {index}"
-                    writer.add(split, _sample(key, path, conversation, picture, shown))
+                    writer.add(split, _sample(key, path, conversation, picture, places))
         writer.close(_CARD)
 
 
@@ -113,8 +115,29 @@ def _shown(questions: Sequence[Asked]) -> str:
     return " | ".join(told) if any(told) else ""
 
 
+def _places(shown: str, picture: Image.Image) -> tuple[Place, ...]:
+    """What is told of the one shape, where it is: all that has not the commonest colour."""
+    pixels = np.asarray(picture)
+    colours, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
+    is_shape = (pixels != colours[counts.argmax()]).any(-1)
+    if not shown or not is_shape.any():
+        return ()
+    rows, columns = is_shape.any(1).nonzero()[0], is_shape.any(0).nonzero()[0]
+    edges = (
+        columns[0] / picture.width,
+        rows[0] / picture.height,
+        (columns[-1] + 1) / picture.width,
+        (rows[-1] + 1) / picture.height,
+    )
+    return (Place(shown, Box(*(round(float(edge), 3) for edge in edges))),)
+
+
 def _sample(
-    key: str, path: str, questions: Sequence[Asked], picture: str, shown: str
+    key: str,
+    path: str,
+    questions: Sequence[Asked],
+    picture: str,
+    places: tuple[Place, ...],
 ) -> OmniSample:
     return OmniSample(
         id=f"{TASK} {key}",
@@ -123,7 +146,7 @@ def _sample(
         task=TASK,
         answers=questions[-1].accepted,
         traits={"picture": picture, "kind": questions[-1].kind},
-        places=(Place(shown),) if shown else (),
+        places=places,
     )
 
 

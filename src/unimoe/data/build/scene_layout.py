@@ -102,9 +102,17 @@ def read_sprites(drawings: Drawings, styles: Sequence[str]) -> list[Sprite]:
     return sprites
 
 
-def compose_scene(sprites: Sequence[Sprite], rng: random.Random) -> Scene:
-    """A scene of one of three makes: many of a kind, several kinds, or two things."""
-    kinds = _kinds(sprites, rng)
+def compose_scene(
+    sprites: Sequence[Sprite], rng: random.Random, *, is_alone: bool = False
+) -> Scene:
+    """A scene of one of three makes: many of a kind, several kinds, or two things.
+
+    Args:
+        sprites: what it is made of, beside shapes.
+        rng: of all that is drawn.
+        is_alone: there is one thing, and nothing else.
+    """
+    kinds = [_any_kind(sprites, rng)] if is_alone else _kinds(sprites, rng)
     large = max(30, 100 - 9 * len(kinds))
     picture = make_background(rng)
     things: list[Thing] = []
