@@ -175,7 +175,7 @@ _EVERYTHING = {
     "scenes": 4.0,
     "ocr": 2.5,
     _LETTERS: 2.5,
-    "video": 9.0,
+    "video": 12.0,
     _DICTATION: 3.0,
     "spoken": 1.2,
     "sounds": 1.6,
