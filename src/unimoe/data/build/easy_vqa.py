@@ -119,25 +119,15 @@ def _places(shown: str, picture: Image.Image) -> tuple[Place, ...]:
     """What is told of the one shape, where it is: all that has not the commonest colour."""
     pixels = np.asarray(picture)
     colours, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
-    is_shape = (pixels != colours[counts.argmax()]).any(-1)
-    if not shown or not is_shape.any():
+    edges = Image.fromarray((pixels != colours[counts.argmax()]).any(-1)).getbbox()
+    if not shown or edges is None:
         return ()
-    rows, columns = is_shape.any(1).nonzero()[0], is_shape.any(0).nonzero()[0]
-    edges = (
-        columns[0] / picture.width,
-        rows[0] / picture.height,
-        (columns[-1] + 1) / picture.width,
-        (rows[-1] + 1) / picture.height,
-    )
-    return (Place(shown, Box(*(round(float(edge), 3) for edge in edges))),)
+    shares = zip(edges, picture.size * 2, strict=True)
+    return (Place(shown, Box(*(round(edge / side, 3) for edge, side in shares))),)
 
 
 def _sample(
-    key: str,
-    path: str,
-    questions: Sequence[Asked],
-    picture: str,
-    places: tuple[Place, ...],
+    key: str, path: str, questions: Sequence[Asked], picture: str, places: tuple[Place, ...]
 ) -> OmniSample:
     return OmniSample(
         id=f"{TASK} {key}",

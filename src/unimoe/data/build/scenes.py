@@ -1,9 +1,10 @@
 """Scenes: several shapes and drawn things a picture; how many, which colour, where, how large?
 
 In:  parts of emoji, training styles only.  Out: a data set of composed 168-pixel pictures.
-Training asks up to eight questions on a picture, of every kind or all of one, the last of some to
-describe it or to list what is where; validation and test ask one. Of what could be asked, the
-answer given least so far is asked for: no answer of a kind of question is a good guess.
+Of training pictures one in four holds one thing alone. Training asks up to eight questions on a
+picture, of every kind or all of one, the last of some to describe it or to list what is where;
+validation and test ask one. Of what could be asked, the answer given least so far is asked for: no
+answer of a kind of question is a good guess.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ def _scene_to_ask(
         scene = compose_scene(sprites, rng, is_alone=is_alone)
         possible = questions_on(scene, rng)
         if answered := [kind for kind in kinds if possible[kind]]:
+            # A choice of one would draw a number too, and make other pictures of every split.
             kind = answered[0] if len(answered) == 1 else rng.choice(answered)
             return scene, kind, possible
 
