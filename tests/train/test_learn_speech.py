@@ -15,6 +15,7 @@ from unimoe.recipes.speech import nearest_voice, with_voice
 from unimoe.train.learn_codec import LearningCodec, codec_evaluation, codec_objective
 from unimoe.train.learn_talker import (
     TalkerBatches,
+    paired_codes,
     spoken_codes,
     take_dense,
     talker_objective,
@@ -158,6 +159,18 @@ def test_codes_are_computed_once_and_of_these_recordings(sentences, readings, tm
     assert torch.equal(again.codes, sentences.codes)
     with pytest.raises(DataError, match="made anew"):
         spoken_codes(readings[:2], learner.codec, learner.aligner, kept)
+
+
+def test_codes_of_another_codec_stand_beside_those_of_the_same_moments(sentences, readings):
+    spoken = list(sentences.sentences())
+    other = _learner().eval().codec
+    other.codebook.normal_(generator=torch.Generator().manual_seed(1))
+    others, own = paired_codes(spoken, other)
+    assert torch.equal(own, sentences.codes)
+    rows = other.encode(loaded_batch(readings, 24_000).waveform)
+    cut = [row[: len(each.codes)] for row, each in zip(rows, spoken, strict=True)]
+    # Not all: half precision, where it is fast, moves some to a neighbour.
+    assert (others == torch.cat(cut)).float().mean() > 0.8
 
 
 def test_a_text_that_does_not_fit_its_sound_is_left_out_alone(readings, tmp_path):

@@ -26,10 +26,12 @@ from unimoe.heads.mel_codec import MelCodec
 from unimoe.heads.speaker import Speaker, read_speaker, spelt_out, write_speaker
 from unimoe.heads.timed_talker import TimedTalker
 from unimoe.tokens.spoken_form import spoken_form
+from unimoe.train.follow_codec import follow_codec
 from unimoe.train.learn_codec import LearningCodec, codec_evaluation, codec_objective
 from unimoe.train.learn_talker import (
     Spoken,
     TalkerBatches,
+    paired_codes,
     spoken_codes,
     start_from_codebook,
     take_dense,
@@ -46,10 +48,13 @@ OWN_VOICE = "own"
 CLIPS = "voice_clips"
 FORMER = "former_speaker"
 """Folder of what an earlier run exported, if this one is to go on from it: `codec` from its codec,
-with an aligner anew, and `experts` from its talker instead of that of the stage `talker`."""
+with an aligner anew, and `experts` from its talker instead of that of the stage `talker`, told
+first which codes stand for its own."""
 _NUM_HEARD = 24
 """Held-out sentences that are evaluated."""
 _FEWEST_CLIPS = 20
+_NUM_COMPARED = 2000
+"""Training sentences that tell which code of a former codec stands for which of this one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,20 +130,24 @@ class SpeechRecipe:
         dense = dataclasses.replace(config.talker, num_experts=1)
         model = TimedTalker(dataclasses.replace(config, talker=dense))
         start_from_codebook(model, self._learned_codec(runs).codec)
-        return self._talker_material(model, plan, runs)
+        spoken = self._spoken(runs)
+        return _material_of(model, spoken["train"], spoken["validation"], plan)
 
     def _experts_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
-        model = TimedTalker(self.config.talker)
+        model, spoken = TimedTalker(self.config.talker), self._spoken(runs)
         if (former := self._former(runs)) is not None:
             model.load_state_dict(former.talker.state_dict())
+            compared = spoken["train"][:: max(1, len(spoken["train"]) // _NUM_COMPARED)]
+            follow_codec(model.talker, *paired_codes(compared, former.codec))
         else:
             take_dense(model, trained_tensors(runs / "talker"))
-        return self._talker_material(model, plan, runs)
+        return _material_of(model, spoken["train"], spoken["validation"], plan)
 
-    def _talker_material(self, model: TimedTalker, plan: HeadPlan, runs: Path) -> HeadMaterial:
+    def _spoken(self, runs: Path) -> dict[str, list[Spoken]]:
+        """Recordings by split, as codes of what `codec` learned."""
         learner = self._learned_codec(runs)
         codec, aligner = learner.codec, learner.aligner
-        spoken = {
+        return {
             split: list(
                 spoken_codes(
                     self.readings(runs, split),
@@ -149,7 +158,6 @@ class SpeechRecipe:
             )
             for split in ("train", "validation")
         }
-        return _material_of(model, spoken["train"], spoken["validation"], plan)
 
     def _voice_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
         """The talker with one voice more, which begins as that which fits its clips best."""

@@ -35,7 +35,7 @@ from unimoe.heads.timed_talker import (
 from unimoe.nn.precision import mixed_precision
 from unimoe.train.countdown import Countdown
 from unimoe.train.head_loop import HeadLoss
-from unimoe.train.readings import Reading, loaded_batch, voice_shares
+from unimoe.train.readings import Reading, ReadingBatch, loaded_batch, voice_shares
 from unimoe.train.state import write_whole
 
 _ENCODED_AT_ONCE = 16
@@ -121,14 +121,35 @@ def spoken_codes(
     return SpokenCodes(readings, **tensors)
 
 
+@torch.no_grad()
+def paired_codes(spoken: Sequence[Spoken], codec: MelCodec) -> tuple[Tensor, Tensor]:
+    """What another codec writes of the recordings of sentences, and what these have: [codes] each.
+
+    Raises:
+        MediaError: a recording cannot be read.
+    """
+    others: list[Tensor] = []
+    for start in range(0, len(spoken), _ENCODED_AT_ONCE):
+        own = spoken[start : start + _ENCODED_AT_ONCE]
+        rows = _codes_of(
+            loaded_batch([each.reading for each in own], codec.config.sample_rate_hz), codec
+        )
+        others += [row[: len(each.codes)] for row, each in zip(rows, own, strict=True)]
+    return torch.cat(others), torch.cat([torch.from_numpy(each.codes) for each in spoken])
+
+
+def _codes_of(batch: ReadingBatch, codec: MelCodec) -> Int64[Tensor, "batch codes"]:
+    with mixed_precision(batch.waveform.device.type):
+        vectors = codec.encoder(batch.waveform).float()
+    return codec.nearest_codes(vectors)
+
+
 def _encoded(
     readings: Sequence[Reading], codec: MelCodec, aligner: Aligner
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Codes and durations of each; none of either where they do not fit."""
     batch = loaded_batch(readings, codec.config.sample_rate_hz)
-    with mixed_precision(batch.waveform.device.type):
-        vectors = codec.encoder(batch.waveform).float()
-    codes = codec.nearest_codes(vectors)
+    codes = _codes_of(batch, codec)
     with mixed_precision(batch.waveform.device.type):
         scores = aligner(codec.codebook[codes]).float()
     none = torch.zeros(0, dtype=torch.long)
