@@ -72,7 +72,7 @@ _LETTERS = "letters"
 """In a mixture: pictures of text drawn for it, not a set."""
 _DICTATION, _DICTATED = "dictation", "speech"
 """In a mixture: the recordings of this set, each answered with what is written in its clips."""
-_PICTURES = {"easy_vqa": 0.2, "naming": 1.0, "scenes": 1.6, "ocr": 1.2, _LETTERS: 4.0}
+_PICTURES = {"easy_vqa": 0.3, "naming": 1.0, "scenes": 3.0, "ocr": 1.2, _LETTERS: 4.0}
 """For alignment: what takes longest to tell apart comes most often."""
 VIDEO = {"video": 1.5}
 TRANSCRIPTS = {"speech": 2.0, "vocabulary": 2.0}
@@ -174,7 +174,7 @@ _EVERYTHING = {
     "naming": 1.3,
     "scenes": 4.0,
     "ocr": 2.5,
-    _LETTERS: 2.5,
+    _LETTERS: 3.5,
     "video": 12.0,
     _DICTATION: 3.0,
     "spoken": 1.2,
