@@ -2,8 +2,8 @@
 
 In:  a talker, and the codes of the same recordings by the codec it knows and by the new one.
 Out: the talker, to which a new code is the mean of the old ones that stood in its place.
-A codec that went on learning says the same sounds in other codes, most of them near to what they
-were: a talker that is taught on from there has to find out once more which is which.
+A codec that went on learning says the same sounds in other codes: a talker that is taught on from
+there has to find out once more which is which (docs/log.md).
 """
 
 import torch
@@ -29,8 +29,7 @@ def follow_codec(
     """
     num_codes = talker.config.num_codes
     together = torch.eye(num_codes) * PRIOR
-    ones = torch.ones(len(codes))
-    together.index_put_((codes, former), ones, accumulate=True)
+    together.index_put_((codes, former), torch.ones(()), accumulate=True)
     shares = together / together.sum(1, keepdim=True)
     for table in (talker.code_embedding.weight, talker.head.weight, talker.head.bias):
         table[:num_codes] = shares @ table[:num_codes]
