@@ -96,6 +96,30 @@ def test_the_average_is_lent_to_the_model_and_taken_back():
     assert model.second.weight.equal(stepped)
 
 
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_what_is_handed_on_has_its_share_of_the_start(ema_decay):
+    model = Two()
+    optimiser = learner(model, ema_decay=ema_decay, start_share=0.25)
+    start = model.second.weight.clone()
+    one_step(model, optimiser)
+    stepped = model.second.weight.clone()
+    learned = start + 0.9 * (stepped - start) if ema_decay else stepped
+    with optimiser.averaged():
+        torch.testing.assert_close(model.second.weight, 0.75 * learned + 0.25 * start)
+    assert model.second.weight.equal(stepped)
+
+
+def test_a_restored_run_hands_on_its_share_of_the_first_start():
+    model, again = Two(), Two()
+    again.load_state_dict(model.state_dict())
+    optimiser = learner(model, start_share=0.5)
+    one_step(model, optimiser)
+    resumed = learner(again, start_share=0.5)
+    resumed.restore(optimiser.tensors())
+    with optimiser.averaged(), resumed.averaged():
+        assert again.second.weight.equal(model.second.weight)
+
+
 def test_restored_tensors_give_the_same_next_step():
     model = Two()
     optimiser = learner(model, ema_decay=0.9)

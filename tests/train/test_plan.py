@@ -36,6 +36,7 @@ def test_the_balance_weight_goes_from_its_first_to_its_last_value():
         ({"learns": {}}, r"train\.learns must name something"),
         ({"lr": 0.0}, "train.lr is 0.0; need more than 0"),
         ({"ema_decay": 1.0}, "train.ema_decay is 1.0"),
+        ({"start_share": 1.0}, "train.start_share is 1.0; need 0 to less than 1"),
     ],
 )
 def test_an_impossible_plan_is_refused_by_the_name_of_its_field(changes, message):

@@ -87,7 +87,9 @@ class Learner:
         )
         self.average: dict[str, Tensor] | None = None
         if plan.ema_decay is not None:
-            self.average = {n: e.parameter.detach().clone() for n, e in self.learned.items()}
+            self.average = self._weights()
+        # A resumed run is built as it began, and only then takes its state back.
+        self._start = self._weights() if plan.start_share else None
 
     def clip(self) -> float:
         """Norm of all gradients before it is bounded."""
@@ -113,13 +115,13 @@ class Learner:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """The averaged weights in the model, for as long as this lasts."""
-        if self.average is None:
+        """The weights that are handed on in the model, for as long as this lasts."""
+        if self.average is None and self._start is None:
             yield
             return
         with torch.no_grad():
-            kept = {name: e.parameter.detach().clone() for name, e in self.learned.items()}
-            self._put(self.average)
+            kept = self._weights()
+            self._put(self._mixed(self.average or kept))
             try:
                 yield
             finally:
@@ -158,6 +160,16 @@ class Learner:
             }
             if self.average is not None:
                 self.average[name].copy_(tensors[f"average/{name}"])
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: entry.parameter.detach().clone() for name, entry in self.learned.items()}
+
+    def _mixed(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """With their share of the start."""
+        if self._start is None:
+            return weights
+        share = self.plan.start_share
+        return {name: torch.lerp(weights[name], own, share) for name, own in self._start.items()}
 
     def _put(self, weights: Mapping[str, Tensor]) -> None:
         for name, entry in self.learned.items():

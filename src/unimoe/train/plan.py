@@ -52,6 +52,9 @@ class LearningPlan:
     clip_norm: float = 1.0
     ema_decay: float | None = None
     """Average of the learned weights over steps, which is what the run hands on; None: no."""
+    start_share: float = 0.0
+    """Share of the weights it began with in what the run hands on: of weights that go on from
+    trained ones, and those, the mean is often better than either (docs/log.md)."""
     seed: int = 0
     save_every: int = 50
     keep_states: int = 2
@@ -69,6 +72,8 @@ class LearningPlan:
             raise ConfigError(f"train.lr is {self.lr}; need more than 0")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ConfigError(f"train.ema_decay is {self.ema_decay}; need 0 to 1, or null")
+        if not 0 <= self.start_share < 1:
+            raise ConfigError(f"train.start_share is {self.start_share}; need 0 to less than 1")
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
