@@ -7,6 +7,7 @@ places are thirds of the picture, and backgrounds are white or light.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -64,18 +65,18 @@ def wanted_scenes() -> Iterator[Wanted]:
             yield Wanted(f"{NUMBER_WORDS[number]} {kind.words}s", "count", things)
 
 
-def wanted_relation(rng: random.Random) -> Wanted:
-    """Two things of unlike colours, one beside the other."""
-    first, second = rng.sample(all_kinds(), 2)
-    while first.colour == second.colour:
-        first, second = rng.sample(all_kinds(), 2)
-    words, (dx, dy) = rng.choice(list(RELATIONS.items()))
-    spots = (Spot(48 + dx, 48 + dy, 36), Spot(48 - dx, 48 - dy, 36))
-    return Wanted(
-        f"{article(first.words)} {words} {article(second.words)}",
-        "relation",
-        (Thing(first, spots[0]), Thing(second, spots[1])),
-    )
+def wanted_relations() -> Iterator[Wanted]:
+    """Two things of unlike colours, one beside the other: every pair on every side."""
+    for first, second in itertools.permutations(all_kinds(), 2):
+        if first.colour == second.colour:
+            continue
+        for words, (dx, dy) in RELATIONS.items():
+            spots = (Spot(48 + dx, 48 + dy, 36), Spot(48 - dx, 48 - dy, 36))
+            yield Wanted(
+                f"{article(first.words)} {words} {article(second.words)}",
+                "relation",
+                (Thing(first, spots[0]), Thing(second, spots[1])),
+            )
 
 
 def jittered(things: Sequence[Thing], rng: random.Random) -> tuple[Thing, ...]:

@@ -37,7 +37,7 @@ from unimoe.data.build.drawing_scenes import (
     draw_scene,
     jittered,
     wanted_depth,
-    wanted_relation,
+    wanted_relations,
     wanted_scenes,
 )
 from unimoe.data.build.drawings import (
@@ -109,8 +109,7 @@ _RENDERED_SIDE = 192
 _COPIES_OF_SCENE = 6
 """Of one kind of thing; of two beside each other one copy each, as there are many pairs."""
 _LIGHT = ((255, 255, 255), (240, 236, 220), (222, 236, 248), (226, 244, 226), (246, 226, 236))
-_RELATIONS = 2400
-_NUM_EACH: dict[Split, int] = {"train": 400, "validation": 20, "test": 60}
+_NUM_EACH: dict[Split, int] = {"train": 1200, "validation": 20, "test": 60}
 """Of every kind of edit, of depths, and of edge-drawn things."""
 _NUM_REPAIRS: dict[Split, int] = {"train": 1600, "test": 60}
 """Of every kind. Their prompts are few and soon read; what they lack is pictures."""
@@ -295,11 +294,8 @@ def _split_of_drawing(style: str, concept: Concept, seed: int) -> Split:
 
 
 def _scenes(seed: int, scale: float) -> _Made:
-    rng = random.Random(f"{seed} relations")
-    relations = (wanted_relation(rng) for _ in range(_RELATIONS))
-    wanted = {each.words: each for each in (*wanted_scenes(), *relations)}
-    for words in list(wanted)[:: max(1, round(1 / scale))]:
-        each = wanted[words]
+    for each in [*wanted_scenes(), *wanted_relations()][:: max(1, round(1 / scale))]:
+        words = each.words
         split = split_of(f"scene {words}", seed, _WORDS_RATIOS)
         is_alone = split != "train" or each.kind == "relation"
         for copy in range(1 if is_alone else _COPIES_OF_SCENE):
