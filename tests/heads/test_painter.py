@@ -8,8 +8,10 @@ import torch
 from unimoe.config import PainterConfig
 from unimoe.errors import ConfigError, RequestError
 from unimoe.heads import painter as painter_module
+from unimoe.heads.dit import Condition, DiT
 from unimoe.heads.head_files import read_head, write_head
-from unimoe.heads.painter import PAINTER, ImageProgress, Painter
+from unimoe.heads.painter import _CHANGED as CHANGED
+from unimoe.heads.painter import PAINTER, ImageProgress, Painter, guessed_velocity
 from unimoe.recipes.tiny_drawing import PAINTER_OF_TINY as CONFIG
 
 
@@ -59,6 +61,43 @@ def test_states_of_another_prompt_draw_another_picture(
     other = states.flip(1)
 
     assert not np.array_equal(drawn(painter, states, steps=2), drawn(painter, other, steps=2))
+
+
+def test_a_guessed_velocity_is_the_regression_on_what_is_seen() -> None:
+    generator = torch.Generator().manual_seed(0)
+    source, added, noise = torch.randn(3, 200_000, generator=generator).double()
+    image = source + CHANGED**0.5 * added
+    for time in (0.0, 0.3, 0.6, 1.0):
+        latents = time * image + (1 - time) * noise
+        seen = torch.stack([source, latents], dim=1)
+        weights = torch.linalg.lstsq(seen, (image - noise)[:, None]).solution
+
+        shape = (-1, 1, 1, 1)
+        guessed = guessed_velocity(
+            latents[:5].view(shape), torch.full((5,), time), source[:5].view(shape)
+        )
+
+        torch.testing.assert_close(guessed.flatten(), (seen @ weights)[:5, 0], atol=0.03, rtol=0)
+
+
+def test_a_velocity_is_what_the_network_adds_to_the_guessed_one(painter: Painter) -> None:
+    dit = painter.dit
+    latents, source = torch.randn(2, *painter.draft.shape)
+    width = CONFIG.dit.image_width
+    condition = Condition(
+        source=source[None],
+        image=torch.zeros(1, CONFIG.dit.num_kept_tokens, width),
+        prompt=torch.randn(1, 3, CONFIG.dit.prompt_width),
+        prompt_mask=torch.ones(1, 3, dtype=torch.bool),
+        task=torch.randn(1, CONFIG.dit.task_width),
+    )
+    times = torch.tensor([0.3])
+
+    added = DiT.forward(dit, latents[None], times, condition)
+
+    assert added.abs().max() > 0
+    wanted = added + guessed_velocity(latents[None], times, source[None])
+    torch.testing.assert_close(dit(latents[None], times, condition), wanted)
 
 
 def test_a_source_picture_changes_what_is_drawn(painter: Painter, states: torch.Tensor) -> None:

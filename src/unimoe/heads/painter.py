@@ -6,9 +6,9 @@ Out: a picture of 96 pixels uint8 [96, 96, 3], and on the way how far it is.
 States are normalised by recorded statistics of their own place: most of a control token's state is
 the same whatever is asked, a tenth of it tells prompts apart. Where no source picture is given, a
 draft stands in its place: what pictures of such words look like in the mean, straight from the
-states. The DiT makes a picture of it as it does of a picture that is to be repaired. A source
-picture reaches the DiT by its latents, which lie in every patch beside the noisy ones; of tokens of
-the vision encoder it is told there are none.
+states. The DiT makes a picture of it as it does of a picture that is to be repaired: it draws what
+is to become of its source. A source picture reaches the DiT by its latents, which lie in every
+patch beside the noisy ones; of tokens of the vision encoder it is told there are none.
 Source: design of the mini model (docs/sources.md#painter).
 Axes: places = [TASK] and the [IMG] tokens, in this order; rows / columns in latents.
 """
@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from unimoe.config import DRAWING_GUIDANCE, DRAWING_STEPS, GuidanceConfig, PainterConfig
 from unimoe.errors import RequestError
-from unimoe.heads.dit import DiT
+from unimoe.heads.dit import Condition, DiT
 from unimoe.heads.flow import NUM_BRANCHES, ImageProgress, Method
 from unimoe.heads.source_changes import is_repaired, keep_untouched
 from unimoe.heads.task_dit import TaskFeatures, draw_latents
@@ -37,6 +37,9 @@ PAINTER = "painter"
 """Name of the files that hold it (`head_files`)."""
 
 _REPAIR_STEPS, _REPAIR_DRAWS = 2, 8
+_CHANGED = 0.3
+"""Variance of what an image adds to its source, in latents, whose own variance is 1: about that of
+a blurred picture or of a draft."""
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
@@ -97,6 +100,39 @@ class StateProjector(nn.Module):
         return prompt, torch.cat([self.task(understood)[:, None], others], dim=1)
 
 
+class SourceDiT(DiT):
+    """A DiT whose network adds to a velocity that is guessed from the source.
+
+    So what is to stay need not be copied through the network, and a draft or a spoilt picture
+    is the least that comes out (docs/log.md).
+    """
+
+    def forward(
+        self,
+        latents: Float[Tensor, "batch channels height width"],
+        times: Float[Tensor, " batch"],
+        condition: Condition,
+        *,
+        noise: Float[Tensor, "layers batch tokens"] | None = None,
+        base_tokens: int | None = None,
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Velocity of every image; arguments and errors are those of `DiT.forward`."""
+        added = super().forward(latents, times, condition, noise=noise, base_tokens=base_tokens)
+        return added + guessed_velocity(latents, times, condition.source.to(latents.dtype))
+
+
+def guessed_velocity(
+    latents: Float[Tensor, "batch channels height width"],
+    times: Float[Tensor, " batch"],
+    source: Float[Tensor, "batch channels height width"],
+) -> Float[Tensor, "batch channels height width"]:
+    """The mean of what it can be, if an image is its source and normal noise of `_CHANGED`."""
+    image_share = times.view(-1, 1, 1, 1).to(latents.dtype)
+    noise_share = 1 - image_share
+    pull = (image_share * _CHANGED - noise_share) / (image_share**2 * _CHANGED + noise_share**2)
+    return source + pull * (latents - image_share * source)
+
+
 class Asked(NamedTuple):
     """What the states of a prompt say."""
 
@@ -116,7 +152,7 @@ class Painter(nn.Module):
         self.vae = PictureVAE(config.vae)
         self.draft = Draft(config)
         self.projector = StateProjector(config)
-        self.dit = DiT(config.dit)
+        self.dit = SourceDiT(config.dit)
         shape = (1 + config.num_image_states, config.core_width)
         self.register_buffer("state_mean", torch.zeros(shape))
         self.register_buffer("state_std", torch.ones(shape))

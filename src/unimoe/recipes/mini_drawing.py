@@ -27,21 +27,21 @@ _HELD_OUT_PICTURES = 64
 """Of `naming`: drawings of two styles never seen."""
 
 SHARES = {
-    "names": 5.0,
-    "more_names": 1.5,
+    "names": 4.0,
+    "more_names": 1.2,
     "thoughts": 0.3,
     "scenes": 6.0,
     "style": 0.6,
     "recolour": 0.7,
-    "remove": 0.5,
+    "remove": 0.4,
     "add": 0.5,
-    "replace": 0.5,
-    "edges": 0.5,
-    "depth": 0.4,
+    "replace": 1.0,
+    "edges": 0.4,
+    "depth": 0.8,
     "derain": 0.6,
     "denoise": 1.2,
-    "deblur": 1.2,
-    "enlarge": 1.2,
+    "deblur": 1.6,
+    "enlarge": 1.8,
 }
 """What words alone say is hardest to learn; of repairs, rain is the easiest."""
 PAINTER_OF_MINI = PainterConfig(
