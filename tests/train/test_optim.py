@@ -90,7 +90,7 @@ def test_the_average_is_lent_to_the_model_and_taken_back():
     start = model.second.weight.clone()
     one_step(model, optimiser)
     stepped = model.second.weight.clone()
-    with optimiser.averaged():
+    with optimiser.handed_on():
         # The first average has a decay of 1 / 10.
         torch.testing.assert_close(model.second.weight, start + 0.9 * (stepped - start))
     assert model.second.weight.equal(stepped)
@@ -104,7 +104,7 @@ def test_what_is_handed_on_has_its_share_of_the_start(ema_decay):
     one_step(model, optimiser)
     stepped = model.second.weight.clone()
     learned = start + 0.9 * (stepped - start) if ema_decay else stepped
-    with optimiser.averaged():
+    with optimiser.handed_on():
         torch.testing.assert_close(model.second.weight, 0.75 * learned + 0.25 * start)
     assert model.second.weight.equal(stepped)
 
@@ -116,7 +116,7 @@ def test_a_restored_run_hands_on_its_share_of_the_first_start():
     one_step(model, optimiser)
     resumed = learner(again, start_share=0.5)
     resumed.restore(optimiser.tensors())
-    with optimiser.averaged(), resumed.averaged():
+    with optimiser.handed_on(), resumed.handed_on():
         assert again.second.weight.equal(model.second.weight)
 
 

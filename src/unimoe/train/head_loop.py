@@ -140,7 +140,7 @@ class _Run(Generic[HeadT, BatchT]):
             if self.step < plan.steps:
                 self._save()
                 return Outcome(self.step, "stopped", self.folder)
-        with self.learner.averaged():
+        with self.learner.handed_on():
             learned = {n: e.parameter.detach() for n, e in self.learner.learned.items()}
             write_whole(
                 learned | self._buffers(), self.folder / TRAINED_NAME, {"steps": str(self.step)}
@@ -182,7 +182,7 @@ class _Run(Generic[HeadT, BatchT]):
 
     def _evaluate(self, evaluation: Callable[[HeadT], Mapping[str, float]]) -> None:
         self.head.eval()
-        with self.learner.averaged(), torch.no_grad():
+        with self.learner.handed_on(), torch.no_grad():
             found = dict(evaluation(self.head))
         self.head.train()
         self._write({"step": self.step - 1, "evaluations": {"held out": found}})

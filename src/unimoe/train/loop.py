@@ -253,7 +253,7 @@ class _Run:
     ) -> None:
         began, found, losses = time.monotonic(), {}, {}
         self.model.eval()
-        with self.learner.averaged():
+        with self.learner.handed_on():
             for name, source in validation.items():
                 losses[name] = self._validated(source).record()
             for name, evaluation in evaluations.items():
@@ -311,7 +311,7 @@ class _Run:
 
     def _hand_on(self) -> None:
         if self.workers.is_first:
-            with self.learner.averaged():
+            with self.learner.handed_on():
                 learned = {name: e.parameter.detach() for name, e in self.learner.learned.items()}
                 write_whole(learned, self.folder / TRAINED_NAME, {"steps": str(self.step)})
         self.workers.wait()

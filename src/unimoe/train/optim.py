@@ -114,7 +114,7 @@ class Learner:
                 self.average[name].lerp_(entry.parameter.detach(), 1 - decay)
 
     @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
+    def handed_on(self) -> Iterator[None]:
         """The weights that are handed on in the model, for as long as this lasts."""
         if self.average is None and self._start is None:
             yield
