@@ -38,8 +38,8 @@ PAINTER = "painter"
 
 _REPAIR_STEPS, _REPAIR_DRAWS = 2, 8
 _CHANGED = 0.3
-"""Variance of what an image adds to its source, in latents, whose own variance is 1: about that of
-a blurred picture or of a draft."""
+"""Variance of what an image adds to its source, in latents: between that of a noisy picture, 0.09,
+and of a blurred one, 0.6 (docs/log.md)."""
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
@@ -103,8 +103,7 @@ class StateProjector(nn.Module):
 class SourceDiT(DiT):
     """A DiT whose network adds to a velocity that is guessed from the source.
 
-    So what is to stay need not be copied through the network, and a draft or a spoilt picture
-    is the least that comes out (docs/log.md).
+    So what is to stay need not be copied through the network (docs/log.md).
     """
 
     def forward(

@@ -54,7 +54,7 @@ class LearningPlan:
     """Average of the learned weights over steps, which is what the run hands on; None: no."""
     start_share: float = 0.0
     """Share of the weights it began with in what the run hands on: of weights that go on from
-    trained ones, and those, the mean is often better than either (docs/log.md)."""
+    trained ones, and those, the mean can be better than either (docs/log.md)."""
     seed: int = 0
     save_every: int = 50
     keep_states: int = 2
