@@ -90,11 +90,18 @@ _FURTHER_PROMPTS = (
     "What does {} look like? Draw it.",
     "Do a painting of {} for us.",
 )
-"""Of names alone. A painter that is fitted to another core knows a name in words that neither
-taught it the better, the more words both cores have read it in (docs/log.md)."""
+"""Further words for whatever has no style. A painter that is fitted to another core knows a name in
+words that neither taught it the better, the more words both cores have read it in, and scenes in
+words it never saw want as many (docs/log.md)."""
+_UNSTYLED_PROMPTS = NAME_PROMPTS + _FURTHER_PROMPTS
 STYLED_PROMPTS = ("Draw {} in the {} style.", "Paint {} in the {} style.")
 HELD_OUT_PROMPT = "Can you paint {} for me?"
-THOUGHT_PROMPT = "Think of {}, then draw it."
+THOUGHT_PROMPTS = (
+    "Think of {}, then draw it.",
+    "Imagine {} and paint it.",
+    "Choose {} and show it to me.",
+    "Say what {} could be, and sketch it.",
+)
 HELD_OUT_THOUGHT_PROMPT = "There is {} on my mind. Paint it."
 REPAIR_PROMPTS = {
     "derain": ("Remove the rain.", "Take the rain out of this picture."),
@@ -106,8 +113,9 @@ _EARLY_EMOJI = re.compile("1f[3-6]..")
 _FAMILIAR_KINDS = ("animal", "plant", "food", "vehicle", "instrument")
 _DRAWN_SIDE = 86
 _RENDERED_SIDE = 192
-_COPIES_OF_SCENE = 6
-"""Of one kind of thing; of two beside each other one copy each, as there are many pairs."""
+_COPIES_OF_SCENE, _COPIES_OF_PAIR = 6, 3
+"""Of one kind of thing, and of two beside each other, of which there are many: words enough for
+all wordings."""
 _LIGHT = ((255, 255, 255), (240, 236, 220), (222, 236, 248), (226, 244, 226), (246, 226, 236))
 _NUM_EACH: dict[Split, int] = {"train": 1200, "validation": 20, "test": 60}
 """Of every kind of edit, of depths, and of edge-drawn things."""
@@ -240,13 +248,14 @@ def _names(things: _Things, seed: int) -> _Made:
         split = _split_of_drawing(style, concept, seed)
         if split == "test":  # there a picture is to be redrawn like this one
             continue
-        unstyled = NAME_PROMPTS + _FURTHER_PROMPTS if style == USUAL_STYLE else ()
+        unstyled = _UNSTYLED_PROMPTS if style == USUAL_STYLE else ()
         forms = STYLED_PROMPTS + unstyled
         for form in forms:
             prompt = form.format(concept.phrase, STYLE_WORDS[style])
             yield split, _name(prompt, style, concept, picture)
         if style == USUAL_STYLE and (thought := _riddle(concept)):
-            yield "train", _thought(thought, THOUGHT_PROMPT, style, concept, picture)
+            for form in THOUGHT_PROMPTS:
+                yield "train", _thought(thought, form, style, concept, picture)
     for style, concept, picture in things.drawn_in(HELD_OUT_STYLES[:1]):
         yield "test", _name(HELD_OUT_PROMPT.format(concept.phrase), style, concept, picture)
         if thought := _riddle(concept):
@@ -297,11 +306,16 @@ def _scenes(seed: int, scale: float) -> _Made:
     for each in [*wanted_scenes(), *wanted_relations()][:: max(1, round(1 / scale))]:
         words = each.words
         split = split_of(f"scene {words}", seed, _WORDS_RATIOS)
-        is_alone = split != "train" or each.kind == "relation"
-        for copy in range(1 if is_alone else _COPIES_OF_SCENE):
-            trained = NAME_PROMPTS[(len(words) + copy) % len(NAME_PROMPTS)]
-            prompt = (HELD_OUT_PROMPT if split == "test" else trained).format(words)
-            yield split, _scene_task(each, prompt, f"{words} {copy}", seed)
+        copies = _COPIES_OF_PAIR if each.kind == "relation" else _COPIES_OF_SCENE
+        for copy in range(copies if split == "train" else 1):
+            form = HELD_OUT_PROMPT if split == "test" else _scene_form(words, copy)
+            yield split, _scene_task(each, form.format(words), f"{words} {copy}", seed)
+
+
+def _scene_form(words: str, copy: int) -> str:
+    """Another wording every copy; all of them come about equally often."""
+    number = len(words) % len(NAME_PROMPTS) + copy * len(NAME_PROMPTS)
+    return _UNSTYLED_PROMPTS[number % len(_UNSTYLED_PROMPTS)]
 
 
 def _scene_task(wanted: Wanted, prompt: str, key: str, seed: int) -> _Task:
