@@ -119,6 +119,16 @@ def test_prompts_are_dropped_now_and_then_and_sources_with_some(paintings: Paint
     assert not bool((batch.sees_prompt & ~batch.sees_source).any())
 
 
+def test_what_has_a_source_is_learned_at_earlier_times(paintings: Paintings) -> None:
+    batch = DrawingBatches(paintings, SHARES, 2000, seed=0)(0)
+
+    of_source, of_words = (batch.times[batch.has_source == has] for has in (True, False))
+
+    # Half of them before 1/2 to the power.
+    assert 0.09 < float(of_source.median()) < 0.17
+    assert 0.28 < float(of_words.median()) < 0.43
+
+
 def test_a_task_without_samples_is_refused(paintings: Paintings) -> None:
     with pytest.raises(ConfigError, match="'derain'"):
         DrawingBatches(paintings, {"names": 1.0, "derain": 1.0}, 6, seed=0)

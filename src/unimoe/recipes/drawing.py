@@ -14,7 +14,7 @@ Source: paper section 2.4 (docs/sources.md#recipe).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,6 +77,8 @@ class DrawingRecipe:
     """From it: where states and latents are kept."""
     shares: Mapping[str, float]
     """Task -> share of a batch."""
+    drafted: Collection[str]
+    """Tasks whose words say what is to be seen, with a source or without: the draft learns them."""
     vae_plan: HeadPlan
     draft_plan: HeadPlan
     image_plan: HeadPlan
@@ -119,19 +121,13 @@ class DrawingRecipe:
 
     def _draft_material(self, plan: HeadPlan, runs: Path) -> HeadMaterial:
         painter, paintings = self._begun(runs)
-        training = paintings["train"]
-        from_words = {
-            task
-            for task, source in zip(training.tasks, training.sources.tolist(), strict=True)
-            if source < 0
-        }
-        shares = {task: share for task, share in self.shares.items() if task in from_words}
+        shares = {task: self.shares[task] for task in self.drafted}
         return HeadMaterial(
             model=painter,
-            batch_of=DrawingBatches(training, shares, plan.batch_size, plan.seed),
+            batch_of=DrawingBatches(paintings["train"], shares, plan.batch_size, plan.seed),
             objective=draft_objective,
             evaluation=lambda painter: losses_by_task(
-                painter, paintings["test"], draft_objective, sorted(from_words)
+                painter, paintings["test"], draft_objective, sorted(shares)
             ),
         )
 

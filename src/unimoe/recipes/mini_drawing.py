@@ -27,23 +27,24 @@ _HELD_OUT_PICTURES = 64
 """Of `naming`: drawings of two styles never seen."""
 
 SHARES = {
-    "names": 4.0,
-    "more_names": 1.2,
-    "thoughts": 0.3,
-    "scenes": 6.0,
-    "style": 0.6,
-    "recolour": 0.7,
-    "remove": 0.4,
+    "names": 3.0,
+    "more_names": 1.0,
+    "thoughts": 0.6,
+    "scenes": 5.0,
+    "style": 0.8,
+    "recolour": 0.6,
+    "remove": 0.3,
     "add": 0.5,
-    "replace": 1.0,
-    "edges": 0.4,
-    "depth": 0.8,
-    "derain": 0.6,
+    "replace": 0.8,
+    "edges": 0.6,
+    "depth": 1.5,
+    "derain": 0.4,
     "denoise": 1.2,
-    "deblur": 1.6,
-    "enlarge": 1.8,
+    "deblur": 2.2,
+    "enlarge": 3.0,
 }
-"""What words alone say is hardest to learn; of repairs, rain is the easiest."""
+"""What words alone say is hard to learn; of repairs, what was lost in size, the least is rain."""
+_DRAFTED = ("names", "more_names", "thoughts", "scenes", "depth")
 PAINTER_OF_MINI = PainterConfig(
     vae=VAEConfig(),
     dit=DiTConfig(
@@ -84,6 +85,7 @@ def mini_drawing() -> DrawingRecipe:
         tasks=lambda runs, split: read_manifest(_sets() / "drawing_tasks" / f"{split}.jsonl"),
         prepared=lambda runs: cache_directory() / "prepared" / "drawing",
         shares=SHARES,
+        drafted=_DRAFTED,
         vae_plan=decoder,
         draft_plan=replace(
             decoder, steps=2000, batch_size=256, learns={"draft.*": 1.0}, lr=1e-3, save_every=250

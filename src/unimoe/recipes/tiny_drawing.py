@@ -63,6 +63,7 @@ def tiny_drawing() -> DrawingRecipe:
         tasks=_squares,
         prepared=lambda runs: runs / "prepared" / "drawing",
         shares={TASK: 1.0},
+        drafted=[TASK],
         vae_plan=_plan("decoder.*"),
         draft_plan=_plan("draft.*"),
         image_plan=_plan("projector.*", "dit.*"),
