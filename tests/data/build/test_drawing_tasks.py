@@ -76,14 +76,11 @@ def test_a_name_in_its_usual_style_is_asked_for_in_many_wordings(built: Path) ->
     assert len({s.conversations[0].text for s in usual}) == len(usual)
 
 
-def test_pairs_of_shapes_are_asked_for_in_three_wordings_each_of_24(
-    built: Path,
-) -> None:
+def test_a_pair_of_shapes_is_asked_for_in_three_of_the_wordings(built: Path) -> None:
     train = read_manifest(built / "train.jsonl")
-    samples = [s for s in (train[n] for n in range(len(train))) if s.traits.get("kind")]
     asked: dict[str, set[str]] = {}
-    for sample in samples:
-        if sample.traits["kind"] == "relation":
+    for sample in (train[number] for number in range(len(train))):
+        if sample.traits.get("kind") == "relation":
             scene = sample.traits["scene"]
             form = sample.conversations[0].text.replace(scene, "{}")
             asked.setdefault(scene, set()).add(form)

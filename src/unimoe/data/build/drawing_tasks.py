@@ -114,8 +114,8 @@ _FAMILIAR_KINDS = ("animal", "plant", "food", "vehicle", "instrument")
 _DRAWN_SIDE = 86
 _RENDERED_SIDE = 192
 _COPIES_OF_SCENE, _COPIES_OF_PAIR = 6, 3
-"""Of one kind of thing, and of two beside each other, of which there are many: words enough for
-all wordings."""
+"""Of one kind of thing, and of two beside each other, of which there are many. Three copies in a
+row differ in their wording."""
 _LIGHT = ((255, 255, 255), (240, 236, 220), (222, 236, 248), (226, 244, 226), (246, 226, 236))
 _NUM_EACH: dict[Split, int] = {"train": 1200, "validation": 20, "test": 60}
 """Of every kind of edit, of depths, and of edge-drawn things."""
